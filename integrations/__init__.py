@@ -1,0 +1,1 @@
+"""Peers, one folder per protocol: theirs to ours and ours to theirs."""

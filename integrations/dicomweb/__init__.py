@@ -1,0 +1,1 @@
+"""DICOM: archives, data sets to radiographs."""

@@ -1,0 +1,1 @@
+"""Pixels to probabilities, usable from a notebook."""

@@ -1,0 +1,1 @@
+"""Data, loops, evaluation and figures; never imported by the service."""

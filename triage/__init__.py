@@ -1,0 +1,1 @@
+"""The service: orders and studies in, a reordered worklist and preliminary results out."""

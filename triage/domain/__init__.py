@@ -1,0 +1,1 @@
+"""What the service is about: no I/O, no clock, no settings."""

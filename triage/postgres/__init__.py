@@ -1,0 +1,1 @@
+"""What PostgreSQL remembers: SQL and the rows it returns, one module per table family."""
