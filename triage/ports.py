@@ -1,17 +1,20 @@
-"""What the use cases need from the outside, in their own words; adapters live in `integrations`, `models`, `triage.postgres`."""
+"""What the use cases need from the outside, in their own words; `triage.wiring` decides who provides it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Protocol
+from uuid import UUID
 
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import Assessment
 from triage.domain.imaging import InstanceFacts, Radiograph, SeenInstance, StudyFacts
 from triage.domain.order import OrderEvent
+from triage.domain.priority import Place
 from triage.domain.result import Result
+from triage.domain.worklist import WorklistEntry
 
 
 class Archive(Protocol):
@@ -99,3 +102,189 @@ class Lease:
     study_id: int
     site: str
     study_instance_uid: str
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """Where an inbound message came from; the sender's own control id and bytes tell a repeat from news."""
+
+    site: str
+    peer: str
+    protocol: str
+    """hl7 | fhir"""
+    sender: str = ""
+    control_id: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class KeptMessage:
+    """
+    A stored message and what became of it.
+
+    Attributes:
+        outcome: received | applied | unchanged | ignored | parked | rejected.
+        is_new: False for a repeat of the same bytes from the same sender under the same control id.
+    """
+
+    message_id: int
+    outcome: str
+    reason: str
+    is_new: bool
+    body: bytes = field(repr=False)
+    envelope: Envelope
+
+
+@dataclass(frozen=True)
+class KnownStudy:
+    """What is already known of a study the archive lists again."""
+
+    instances: int
+    is_settled: bool
+    """Matched, or nothing new could match it; and not waiting for images."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A delivery leased for one try; *body* is None until it was composed once."""
+
+    delivery_id: int
+    run_id: UUID
+    destination: str
+    kind: str
+    control_id: str
+    attempts: int
+    body: bytes | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the reading list as a person sees it."""
+
+    entry: WorklistEntry
+    patient_id: str = field(repr=False)
+    patient_name: str = field(repr=False)
+    accession_number: str = field(repr=False)
+    procedure: str = field(repr=False)
+    probabilities: Mapping[str, float]
+    is_doubtful: bool = False
+    match_outcome: str = ""
+
+
+Reader = Callable[[bytes], Sequence[OrderEvent]]
+"""Translates a stored message of one dialect; raises `Rejected` for what cannot be read."""
+
+
+class Intake(Protocol):
+    """What arrival needs remembered. Each method is one transaction."""
+
+    def accept(self, envelope: Envelope, body: bytes, read: Reader) -> KeptMessage:
+        """Store *body*, translate it, apply its orders, and say what became of it; all or, for the orders, nothing."""
+
+    def keep(self, envelope: Envelope, body: bytes, outcome: str, reason: str) -> KeptMessage:
+        """Store a message that is not applied: ignored, parked or rejected, and why."""
+
+    def for_replay(self, message_id: int) -> KeptMessage | None:
+        """A stored message, to be accepted once more."""
+
+    def known_study(self, site: str, study_instance_uid: str) -> KnownStudy | None:
+        """What is known of a study, or None."""
+
+    def see_study(
+        self,
+        site: str,
+        archive: str,
+        study: StudyFacts,
+        listed: Sequence[SeenInstance],
+        *,
+        at: datetime,
+        settle: timedelta,
+    ) -> str:
+        """A study as the archive lists it at *at*: match, place, queue it; returns what changed, "" for nothing."""
+
+    def sweep_mark(self, site: str, peer: str) -> datetime | None:
+        """Up to when *peer* was swept."""
+
+    def swept(self, site: str, peer: str, mark: datetime) -> None:
+        """A sweep ended whole."""
+
+    def sweep_failed(self, site: str, peer: str, mark: datetime, failure: str) -> None:
+        """A sweep did not; the mark stays."""
+
+    def accessions_to_ask_about(self, site: str, *, after: timedelta, every: timedelta, limit: int) -> list[str]:
+        """Orders whose images do not come."""
+
+    def note_unreadable(self, site: str, archive: str, files: Iterable[tuple[str, str]]) -> None:
+        """Files in the archive's folder that are no DICOM."""
+
+
+class Leases(Protocol):
+    """What an assess worker needs remembered."""
+
+    def lease_most_urgent(self, limit: int, lease: timedelta) -> list[Lease]:
+        """Hold at most *limit* ready studies, most urgent first."""
+
+    def read_headers(self, lease: Lease, read: Sequence[tuple[str, InstanceFacts | None, str]]) -> None:
+        """Keep what the headers said: (SOP Instance UID, facts, refusal reason or "")."""
+
+    def record(self, lease: Lease, outcome: Assessment | UnusableRadiograph) -> bool:
+        """Write the run, the place and the deliveries it causes; False where a later attempt holds the entry."""
+
+    def offer_again(self, lease: Lease, reason: str, *, is_incomplete: bool = False) -> None:
+        """Give the lease back because a peer did not answer; not the study's fault, so the attempt does not count."""
+
+    def offer_expired(self) -> int:
+        """Offer again what crashed workers held; how many."""
+
+
+class Outbox(Protocol):
+    """What the deliver worker needs remembered."""
+
+    def lease_due(self, limit: int, lease: timedelta) -> list[Due]:
+        """Deliveries whose time has come."""
+
+    def result_for(self, due: Due) -> tuple[Result, Result | None]:
+        """The result to tell, and the one it took the place of."""
+
+    def keep_body(self, due: Due, body: bytes) -> bytes:
+        """Fix the bytes at the first try."""
+
+    def delivered(self, due: Due, acknowledged_as: str) -> None:
+        """The peer has it."""
+
+    def deliver_again(self, due: Due, reason: str, delay: timedelta) -> None:
+        """Waiting may help."""
+
+    def park(self, due: Due, reason: str) -> None:
+        """Waiting cannot help: to a person."""
+
+    def offer_expired_deliveries(self) -> int:
+        """Offer again what a crashed sender held; how many."""
+
+
+class ReadingList(Protocol):
+    """What readers do. Each method is one transaction; `Conflict` where the state no longer allows it."""
+
+    def page(self, site: str, *, limit: int, offset: int = 0, at: datetime) -> list[Line]:
+        """Unread entries in reading order."""
+
+    def claimed(self, site: str, limit: int = 50) -> list[Line]:
+        """Entries being read."""
+
+    def awaiting(self, site: str, limit: int = 50) -> list[Line]:
+        """Orders without images."""
+
+    def next_study(self, site: str, reader: str, *, at: datetime) -> WorklistEntry | None:
+        """Claim what comes next."""
+
+    def claim(self, entry_id: int, reader: str) -> WorklistEntry:
+        """Claim this one."""
+
+    def release(self, entry_id: int, reader: str) -> WorklistEntry:
+        """Give a claim back."""
+
+    def report(self, entry_id: int, reader: str, label: str | None) -> WorklistEntry:
+        """Close the entry; *label* is the radiologist's class, kept for the audit."""
+
+    def override(self, entry_id: int, reader: str, place: Place, reason: str) -> WorklistEntry:
+        """A person moves an entry, either way."""

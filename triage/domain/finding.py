@@ -1,4 +1,4 @@
-"""What the model says of one radiograph: probabilities against operating points, lungs, gates, and which model said it."""
+"""What the model says of one radiograph: probabilities against operating points, lungs, gates, and who said it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which order a study answers: accession + issuer, else Study Instance UID, else patient + time; only where one fits."""
+"""Which order a study answers: accession + issuer, else Study UID, else patient + time; only where one fits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Match:
 
     order_id: int | None
     by: str
-    """accession | study-instance-uid | patient-and-time, or why nothing fits: no-order | ambiguous | patient-differs."""
+    """accession | study-instance-uid | patient-and-time; or why none fits: no-order | ambiguous | patient-differs."""
 
 
 def the_only_match(study: StudyFacts, candidates: Sequence[Candidate]) -> Match:

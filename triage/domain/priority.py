@@ -35,7 +35,7 @@ class PriorityPolicy:
     A site's longest waits aimed at, and the share promised to overdue ordinary studies.
 
     Attributes:
-        expedited_per_ordinary: k of the fairness rule: after k expedited places the next goes to an overdue ordinary study.
+        expedited_per_ordinary: k of the fairness rule: after k expedited places, one for an overdue ordinary study.
     """
 
     stat: timedelta = timedelta(minutes=15)

@@ -97,7 +97,7 @@ def check_reading_move(old: ReadingState, new: ReadingState) -> None:
 
 @dataclass(frozen=True)
 class WorklistEntry:
-    """One study to be read (or an order still without images); holds no patient data, those stay with study and order."""
+    """One study to be read, or an order still without images; patient data stay with study and order."""
 
     entry_id: int
     site: str

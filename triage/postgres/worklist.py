@@ -1,0 +1,417 @@
+"""Worklist entries as rows: their place, their two states, leases for workers and claims by readers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from triage.domain.errors import Conflict
+from triage.domain.order import RequestedPriority
+from triage.domain.priority import Lane, Place
+from triage.domain.worklist import AiState, ReadingState, WorklistEntry, check_ai_move, check_reading_move, merged
+from triage.ports import Lease
+from triage.postgres.connect import Db
+
+COLUMNS = """
+    e.id, e.site, e.order_id, e.study_id, e.requested_priority, e.ai_state, e.ai_reason, e.reading_state, e.eligible_at,
+    e.lane, e.read_by, e.claimed_by, e.placed_because
+"""
+
+
+def entry_of(row: dict[str, Any]) -> WorklistEntry:
+    """An entry as stored."""
+    return WorklistEntry(
+        entry_id=row["id"],
+        site=row["site"],
+        order_id=row["order_id"],
+        study_id=row["study_id"],
+        requested_priority=RequestedPriority(row["requested_priority"]),
+        ai_state=AiState(row["ai_state"]),
+        ai_reason=row["ai_reason"],
+        reading_state=ReadingState(row["reading_state"]),
+        eligible_at=row["eligible_at"],
+        lane=None if row["lane"] is None else Lane(row["lane"]),
+        read_by=row["read_by"],
+        claimed_by=row["claimed_by"],
+        placed_because=row["placed_because"],
+    )
+
+
+def _one(row: dict[str, Any] | None) -> WorklistEntry | None:
+    return None if row is None else entry_of(row)
+
+
+LOCKED = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.id = %s FOR UPDATE"
+
+
+def locked(db: Db, entry_id: int) -> WorklistEntry:
+    """
+    One entry, locked until the transaction ends.
+
+    Raises:
+        Conflict: there is no such entry.
+    """
+    found = _one(db.execute(LOCKED, (entry_id,)).fetchone())
+    if found is None:
+        raise Conflict(f"no worklist entry {entry_id}")
+    return found
+
+
+OF_STUDY = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.study_id = %s FOR UPDATE"
+
+
+def of_study(db: Db, study_id: int) -> WorklistEntry | None:
+    """The entry of a study, locked."""
+    return _one(db.execute(OF_STUDY, (study_id,)).fetchone())
+
+
+OF_ORDER = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.order_id = %s ORDER BY e.id FOR UPDATE"
+
+
+def of_order(db: Db, order_id: int) -> list[WorklistEntry]:
+    """The entries of an order, locked; several where one request covers several studies."""
+    return [entry_of(row) for row in db.execute(OF_ORDER, (order_id,)).fetchall()]
+
+
+INSERT = f"""
+    INSERT INTO worklist_entry AS e (site, order_id, study_id, requested_priority, ai_state, reading_state)
+    VALUES (%(site)s, %(order_id)s, %(study_id)s, %(priority)s, 'awaiting-images', 'unread') RETURNING {COLUMNS}
+"""
+
+
+def insert(
+    db: Db, site: str, *, order_id: int | None, study_id: int | None, priority: RequestedPriority
+) -> WorklistEntry:
+    """A new entry, awaiting images."""
+    row = db.execute(
+        INSERT, {"site": site, "order_id": order_id, "study_id": study_id, "priority": priority.value}
+    ).fetchone()
+    assert row is not None
+    return entry_of(row)
+
+
+ATTACH = f"""
+    UPDATE worklist_entry e
+       SET order_id = coalesce(%(order_id)s, order_id), study_id = coalesce(%(study_id)s, study_id),
+           requested_priority = %(priority)s, changed_at = clock_timestamp()
+     WHERE id = %(id)s RETURNING {COLUMNS}
+"""
+
+
+def attach(
+    db: Db,
+    entry: WorklistEntry,
+    *,
+    order_id: int | None = None,
+    study_id: int | None = None,
+    priority: RequestedPriority,
+) -> WorklistEntry:
+    """Join an entry with the order or study it waited for."""
+    row = db.execute(
+        ATTACH, {"id": entry.entry_id, "order_id": order_id, "study_id": study_id, "priority": priority.value}
+    ).fetchone()
+    assert row is not None
+    return entry_of(row)
+
+
+SET_PLACE = f"""
+    UPDATE worklist_entry e SET lane = %(lane)s, read_by = %(read_by)s, placed_because = %(because)s,
+           eligible_at = coalesce(eligible_at, %(eligible_at)s), changed_at = clock_timestamp()
+     WHERE id = %(id)s RETURNING {COLUMNS}
+"""
+
+ADD_MOVE = """
+    INSERT INTO move (entry_id, from_lane, from_read_by, to_lane, to_read_by, actor, reason)
+    VALUES (%(id)s, %(from_lane)s, %(from_read_by)s, %(lane)s, %(read_by)s, %(actor)s, %(reason)s)
+"""
+
+
+def set_place(
+    db: Db, entry: WorklistEntry, place: Place, *, eligible_at: datetime, because: str, actor: str, reason: str
+) -> WorklistEntry:
+    """Give an entry its place and record the move, from, to, who and why."""
+    values = {
+        "id": entry.entry_id,
+        "lane": int(place.lane),
+        "read_by": place.read_by,
+        "because": because,
+        "eligible_at": eligible_at,
+        "from_lane": None if entry.lane is None else int(entry.lane),
+        "from_read_by": entry.read_by,
+        "actor": actor,
+        "reason": reason,
+    }
+    row = db.execute(SET_PLACE, values).fetchone()
+    db.execute(ADD_MOVE, values)
+    assert row is not None
+    return entry_of(row)
+
+
+SET_AI = f"""
+    UPDATE worklist_entry e
+       SET ai_state = %(to)s, ai_reason = %(reason)s, lease_until = NULL, changed_at = clock_timestamp(),
+           assess_after = coalesce(%(assess_after)s, assess_after),
+           attempts_left = coalesce(%(attempts_left)s, attempts_left)
+     WHERE id = %(id)s AND ai_state = %(from)s RETURNING {COLUMNS}
+"""
+
+
+def set_ai_state(
+    db: Db,
+    entry: WorklistEntry,
+    to: AiState,
+    reason: str = "",
+    *,
+    assess_after: datetime | None = None,
+    attempts_left: int | None = None,
+) -> WorklistEntry:
+    """
+    Compare and set the AI state.
+
+    Raises:
+        Conflict: the table does not allow the move, or somebody else moved the entry meanwhile.
+    """
+    if to is not entry.ai_state:
+        check_ai_move(entry.ai_state, to)
+    row = db.execute(
+        SET_AI,
+        {
+            "id": entry.entry_id,
+            "from": entry.ai_state.value,
+            "to": to.value,
+            "reason": reason,
+            "assess_after": assess_after,
+            "attempts_left": attempts_left,
+        },
+    ).fetchone()
+    if row is None:
+        raise Conflict(f"entry {entry.entry_id} is no longer {entry.ai_state}")
+    return entry_of(row)
+
+
+SET_PRIORITY = f"""
+    UPDATE worklist_entry e SET requested_priority = %(priority)s, changed_at = clock_timestamp()
+     WHERE id = %(id)s RETURNING {COLUMNS}
+"""
+
+
+def set_priority(db: Db, entry: WorklistEntry, priority: RequestedPriority) -> WorklistEntry:
+    """Note a changed order's priority; the place is another matter."""
+    row = db.execute(SET_PRIORITY, {"id": entry.entry_id, "priority": priority.value}).fetchone()
+    assert row is not None
+    return entry_of(row)
+
+
+# --- leases: workers ---
+
+CANDIDATES = """
+    SELECT e.id, e.attempts_left FROM worklist_entry e
+     WHERE e.ai_state = 'queued' AND e.assess_after <= clock_timestamp()
+     ORDER BY e.lane, e.read_by, e.id LIMIT %s FOR UPDATE SKIP LOCKED
+"""
+
+LEASE = """
+    UPDATE worklist_entry e
+       SET ai_state = 'assessing', ai_reason = '', attempt = attempt + 1, attempts_left = attempts_left - 1,
+           lease_until = clock_timestamp() + %(lease)s::interval, changed_at = clock_timestamp()
+      FROM study s
+     WHERE e.id = ANY(%(ids)s) AND s.id = e.study_id
+ RETURNING e.id, e.attempt, e.study_id, e.site, s.study_instance_uid, e.lane, e.read_by
+"""
+
+SUSPECT_AFTER = 13
+"""An entry with this many attempts left or fewer was dropped by a crash before, and is leased alone."""
+
+
+def lease_most_urgent(db: Db, limit: int, lease: timedelta) -> list[Lease]:
+    """
+    Lease at most *limit* queued entries, most urgent first; the attempt counts from now, so a crash counts.
+
+    An entry that outlived a crashed worker twice travels alone, so that it cannot take others down with it.
+    """
+    with db.transaction():
+        rows = db.execute(CANDIDATES, (limit,)).fetchall()
+        if rows and rows[0]["attempts_left"] <= SUSPECT_AFTER:
+            ids = [rows[0]["id"]]
+        else:
+            ids = [row["id"] for row in rows if row["attempts_left"] > SUSPECT_AFTER]
+        if not ids:
+            return []
+        leased = db.execute(LEASE, {"ids": ids, "lease": lease}).fetchall()
+    leased.sort(key=lambda row: (row["lane"], row["read_by"], row["id"]))
+    return [Lease(row["id"], row["attempt"], row["study_id"], row["site"], row["study_instance_uid"]) for row in leased]
+
+
+HELD = f"""
+    SELECT {COLUMNS}, e.attempt, e.attempts_left FROM worklist_entry e
+     WHERE e.id = %s AND e.attempt = %s AND e.ai_state = 'assessing' FOR UPDATE
+"""
+
+
+def held(db: Db, lease: Lease) -> tuple[WorklistEntry, int]:
+    """
+    The entry of a lease that still holds, locked, and the attempts left to it.
+
+    Raises:
+        Conflict: a later attempt, new images or a cancel made the lease void: the late finisher loses.
+    """
+    row = db.execute(HELD, (lease.entry_id, lease.attempt)).fetchone()
+    if row is None:
+        raise Conflict(f"attempt {lease.attempt} of entry {lease.entry_id} no longer holds")
+    return entry_of(row), row["attempts_left"]
+
+
+EXPIRED = f"""
+    SELECT {COLUMNS}, e.attempts_left FROM worklist_entry e
+     WHERE e.ai_state = 'assessing' AND e.lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+"""
+
+
+def expired(db: Db) -> list[tuple[WorklistEntry, int]]:
+    """Entries whose worker did not come back, locked, with the attempts left to each."""
+    return [(entry_of(row), row["attempts_left"]) for row in db.execute(EXPIRED).fetchall()]
+
+
+# --- the reading list: readers ---
+
+HEADS = f"""
+    (SELECT {COLUMNS} FROM worklist_entry e
+      WHERE e.site = %(site)s AND e.reading_state = 'unread' AND e.eligible_at IS NOT NULL AND e.lane = 0
+      ORDER BY e.read_by, e.eligible_at, e.id LIMIT %(limit)s)
+    UNION ALL
+    (SELECT {COLUMNS} FROM worklist_entry e
+      WHERE e.site = %(site)s AND e.reading_state = 'unread' AND e.eligible_at IS NOT NULL AND e.lane = 1
+      ORDER BY e.read_by, e.eligible_at, e.id LIMIT %(limit)s)
+    UNION ALL
+    (SELECT {COLUMNS} FROM worklist_entry e
+      WHERE e.site = %(site)s AND e.reading_state = 'unread' AND e.eligible_at IS NOT NULL AND e.lane = 2
+      ORDER BY e.read_by, e.eligible_at, e.id LIMIT %(limit)s)
+"""
+
+SHARE = "SELECT expedited_since_ordinary FROM reading_share WHERE site = %s"
+
+
+def reading_list(
+    db: Db, site: str, *, now: datetime, expedited_per_ordinary: int, limit: int, offset: int = 0
+) -> list[WorklistEntry]:
+    """One page of unread entries in reading order: the first rows of each lane's index range, merged."""
+    lanes = _lanes(db, site, offset + limit)
+    share = db.execute(SHARE, (site,)).fetchone()
+    order = merged(
+        *lanes,
+        now=now,
+        expedited_per_ordinary=expedited_per_ordinary,
+        expedited_since_ordinary=share["expedited_since_ordinary"] if share else 0,
+    )
+    return [entry for position, entry in zip(range(offset + limit), order, strict=False) if position >= offset]
+
+
+def _lanes(
+    db: Db, site: str, limit: int
+) -> tuple[Sequence[WorklistEntry], Sequence[WorklistEntry], Sequence[WorklistEntry]]:
+    lanes: tuple[list[WorklistEntry], list[WorklistEntry], list[WorklistEntry]] = ([], [], [])
+    for row in db.execute(HEADS, {"site": site, "limit": limit}).fetchall():
+        lanes[row["lane"]].append(entry_of(row))
+    return lanes
+
+
+LOCK_SHARE = """
+    INSERT INTO reading_share (site) VALUES (%s)
+    ON CONFLICT (site) DO UPDATE SET expedited_since_ordinary = reading_share.expedited_since_ordinary
+    RETURNING expedited_since_ordinary
+"""
+
+SET_SHARE = "UPDATE reading_share SET expedited_since_ordinary = %s WHERE site = %s"
+
+CLAIM = f"""
+    UPDATE worklist_entry e SET reading_state = 'reading', claimed_by = %(reader)s, claimed_at = clock_timestamp(),
+           changed_at = clock_timestamp()
+     WHERE id = %(id)s AND reading_state = 'unread' AND eligible_at IS NOT NULL RETURNING {COLUMNS}
+"""
+
+
+def claim(db: Db, entry_id: int, reader: str) -> WorklistEntry:
+    """
+    Give one unread entry to *reader* and count the place it took against the share; inside a transaction.
+
+    Raises:
+        Conflict: it is not unread, or has no images.
+    """
+    site = db.execute("SELECT site FROM worklist_entry WHERE id = %s", (entry_id,)).fetchone()
+    if site is None:
+        raise Conflict(f"no worklist entry {entry_id}")
+    since = _lock_share(db, site["site"])  # always before the entry, so that two claims cannot wait for each other
+    entry = locked(db, entry_id)
+    row = db.execute(CLAIM, {"id": entry_id, "reader": reader}).fetchone()
+    if row is None:
+        by = f" by {entry.claimed_by}" if entry.claimed_by else ""
+        raise Conflict(
+            f"entry {entry_id} is {entry.reading_state}{by}" if entry.place else f"entry {entry_id}: no images"
+        )
+    if entry.lane is Lane.EXPEDITED:
+        db.execute(SET_SHARE, (since + 1, entry.site))
+    elif entry.lane is Lane.ORDINARY:
+        db.execute(SET_SHARE, (0, entry.site))
+    return entry_of(row)
+
+
+def _lock_share(db: Db, site: str) -> int:
+    row = db.execute(LOCK_SHARE, (site,)).fetchone()
+    assert row is not None
+    return int(row["expedited_since_ordinary"])
+
+
+def claim_next(db: Db, site: str, reader: str, *, now: datetime, expedited_per_ordinary: int) -> WorklistEntry | None:
+    """Give *reader* the study that comes next, under the share's lock, so that no two readers get the same one."""
+    since = _lock_share(db, site)
+    # a few of each lane: one claimed by name between our look and our claim must not leave the reader without a study
+    lanes = _lanes(db, site, 4)
+    order = merged(*lanes, now=now, expedited_per_ordinary=expedited_per_ordinary, expedited_since_ordinary=since)
+    for entry in order:
+        try:
+            with db.transaction():
+                return claim(db, entry.entry_id, reader)
+        except Conflict:
+            continue
+    return None
+
+
+SET_READING = f"""
+    UPDATE worklist_entry e SET reading_state = %(to)s, claimed_by = %(claimed_by)s, changed_at = clock_timestamp()
+     WHERE id = %(id)s AND reading_state = %(from)s RETURNING {COLUMNS}
+"""
+
+
+def set_reading_state(db: Db, entry: WorklistEntry, to: ReadingState, claimed_by: str = "") -> WorklistEntry:
+    """
+    Compare and set the reading state.
+
+    Raises:
+        Conflict: the table does not allow the move, or somebody else moved the entry meanwhile.
+    """
+    check_reading_move(entry.reading_state, to)
+    row = db.execute(
+        SET_READING,
+        {"id": entry.entry_id, "from": entry.reading_state.value, "to": to.value, "claimed_by": claimed_by},
+    ).fetchone()
+    if row is None:
+        raise Conflict(f"entry {entry.entry_id} is no longer {entry.reading_state}")
+    return entry_of(row)
+
+
+MOVES = """
+    SELECT at, from_lane, from_read_by, to_lane, to_read_by, actor, reason FROM move WHERE entry_id = %s ORDER BY id
+"""
+
+
+def moves(db: Db, entry_id: int) -> list[dict[str, Any]]:
+    """Every move of one entry, oldest first."""
+    return db.execute(MOVES, (entry_id,)).fetchall()
+
+
+def attempt_of(db: Db, entry_id: int) -> int:
+    """The number of the latest attempt."""
+    row = db.execute("SELECT attempt FROM worklist_entry WHERE id = %s", (entry_id,)).fetchone()
+    assert row is not None
+    return int(row["attempt"])

@@ -1,0 +1,55 @@
+"""Tell the EHR, the RIS and the PACS what was found: from the outbox, until each has it or a person must look."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from datetime import timedelta
+
+from triage.domain.errors import TriageError, Unavailable
+from triage.ports import Due, Outbox, Reports
+
+log = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=2)
+LONGEST_WAIT_S = 900
+
+
+def deliver_due(limit: int, *, destinations: Mapping[str, Reports], book: Outbox) -> int:
+    """Try at most *limit* deliveries that are due; each ends delivered, due again later, or parked."""
+    leased = book.lease_due(limit, LEASE)
+    for due in leased:
+        deliver(due, destinations=destinations, book=book)
+    return len(leased)
+
+
+def deliver(due: Due, *, destinations: Mapping[str, Reports], book: Outbox) -> None:
+    """Try one delivery: the bytes are composed once and the same on every repeat."""
+    destination = destinations.get(due.destination)
+    if destination is None:
+        book.park(due, f"destination {due.destination} is not configured")
+        return
+    try:
+        body = due.body
+        if body is None:
+            result, previous = book.result_for(due)
+            body = book.keep_body(due, destination.compose(result, previous))
+        acknowledged_as = destination.send(body, due.control_id)
+    except Unavailable as why:
+        book.deliver_again(due, str(why), back_off(due.attempts))
+        log.warning("delivery %d to %s: again later: %s", due.delivery_id, due.destination, why)
+    except TriageError as why:
+        book.park(due, str(why))
+        log.warning("delivery %d to %s: parked: %s", due.delivery_id, due.destination, why)
+    except Exception as fault:  # our own fault: to a person, and the other deliveries go on
+        book.park(due, f"internal fault: {type(fault).__name__}")
+        log.exception("delivery %d to %s failed", due.delivery_id, due.destination)
+    else:
+        book.delivered(due, acknowledged_as)
+
+
+def back_off(attempts: int) -> timedelta:
+    """Exponential with full jitter above a floor, so that a recovering peer is not flooded."""
+    longest = min(LONGEST_WAIT_S, 2.0**attempts)
+    return timedelta(seconds=1 + random.uniform(0, longest))
