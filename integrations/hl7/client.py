@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from integrations.hl7.charset import decode
 from integrations.hl7.framing import Deframer, Kind, frame
 from integrations.hl7.header import header
 from integrations.hl7.segments import segments
@@ -122,7 +121,8 @@ def answered(raw: bytes) -> Answer:
         MalformedMessage: no MSH or no MSA: it confirms nothing.
     """
     head = header(raw)
-    found = {line.name: line for line in segments(decode(raw).text, head.separators)}
+    text = raw.decode("latin-1")  # MSA-1 and MSA-2 are ASCII; words around them in any charset must not cost the answer
+    found = {line.name: line for line in segments(text, head.separators)}
     if "MSA" not in found:
         raise MalformedMessage("an answer without MSA", "MSA")
     condition = ""

@@ -115,6 +115,10 @@ def _separators(line: str) -> Separators:
     usual = Separators()
     separators = Separators(given, *(encoding[i : i + 1] or usual.msh_2[i] for i in range(4)))
     used = [separators.field, *separators.msh_2]
-    if len(set(used)) < 5 or any(not c.isascii() or not c.isprintable() or c.isalnum() or c == " " for c in used):
+    if (
+        not given
+        or len(set(used)) < 5
+        or any(not c.isascii() or not c.isprintable() or c.isalnum() or c == " " for c in used)
+    ):
         raise MalformedMessage("separators that cannot separate", "MSH-1, MSH-2")
     return separators
