@@ -1,0 +1,70 @@
+"""The two networks: a U-Net that finds the lungs and a classifier that reads them; built by the card's architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+
+from triage.domain.errors import Misconfigured
+from triage.domain.finding import ChestClass
+
+LUNG_ARCHITECTURE: Mapping[str, Any] = {
+    "name": "unet",
+    "encoder": "tu-mobilenetv2_100",
+    "decoder_channels": [96, 48, 32, 24, 8],
+    "side": 192,
+}
+CHEST_ARCHITECTURE: Mapping[str, Any] = {"name": "chest", "backbone": "efficientnet_b0", "side": 160}
+
+
+class ChestOutput(NamedTuple):
+    """What the classifier says of a batch of n images."""
+
+    logits: torch.Tensor
+    """(n, 3), in `ChestClass` order."""
+    embedding: torch.Tensor
+    """(n, features): the pooled last feature map."""
+    activation: torch.Tensor
+    """(n, 3, rows, columns): class activation maps, the last feature map weighed by each class's weights."""
+
+
+class Chest(nn.Module):
+    """A timm backbone with one linear layer over its pooled last feature map (Zhou et al. 2016, CAM)."""
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__()
+        self.backbone = timm.create_model(backbone, pretrained=False, in_chans=1, num_classes=0, global_pool="")
+        self.dropout = nn.Dropout(0.3)
+        self.classifier = nn.Linear(int(self.backbone.num_features), len(ChestClass))
+
+    def forward(self, images: torch.Tensor) -> ChestOutput:
+        """Score (n, 1, side, side) prepared images."""
+        features = self.backbone(images).float()
+        with torch.autocast(images.device.type, enabled=False):  # the last sums in full precision
+            embedding = features.mean(dim=(2, 3))
+            logits = self.classifier(self.dropout(embedding))
+            activation = torch.einsum("nfrc,kf->nkrc", features, self.classifier.weight)
+        return ChestOutput(logits, embedding, activation)
+
+
+def build(architecture: Mapping[str, Any]) -> nn.Module:
+    """The untrained network that a card's *architecture* names."""
+    match architecture.get("name"):
+        case "unet":
+            net: nn.Module = smp.Unet(
+                architecture["encoder"],
+                encoder_weights=None,
+                in_channels=1,
+                classes=1,
+                decoder_channels=list(architecture["decoder_channels"]),
+            )
+            return net
+        case "chest":
+            return Chest(architecture["backbone"])
+        case name:
+            raise Misconfigured(f"no network is called {name!r}")

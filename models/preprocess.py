@@ -1,0 +1,130 @@
+"""A radiograph becomes what the networks read: the whole picture for the lungs, the lung fields for the classes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from triage.domain.errors import UnusableRadiograph
+
+MEAN, SD = 0.449, 0.226
+"""Grey mean and spread that the ImageNet-initialised encoders expect."""
+SHORTEST_EDGE = 64
+LEAST_CONTRAST = 0.02
+"""Least distance between the 1st and 99th percentile of the pixels."""
+MARGIN = 0.04
+"""Margin around the lungs' bounding box, as a share of its edges."""
+WORKING_SIDE = 256
+"""Side of the square picture on which the lung fields are cut out."""
+
+
+class LungCrop(NamedTuple):
+    """The classifier's view of one radiograph."""
+
+    image: npt.NDArray[np.float32]
+    """(side, side) in [0, 1]: lungs equalised, the rest 0.5."""
+    lungs: npt.NDArray[np.float32]
+    """(side, side) in [0, 1]: the lung mask in the same frame."""
+    box: tuple[float, float, float, float]
+    """Top, left, bottom, right of the crop as fractions of the image's height and width."""
+
+
+def check_usable(pixels: npt.NDArray[np.float32]) -> None:
+    """Raise UnusableRadiograph for what is too small or has no contrast."""
+    if pixels.ndim != 2 or min(pixels.shape) < SHORTEST_EDGE:
+        raise UnusableRadiograph("too-small", "x".join(map(str, pixels.shape)))
+    if not np.isfinite(pixels).all():
+        raise UnusableRadiograph("blank", "values that are no numbers")
+    low, high = np.percentile(_thinned(pixels), (1, 99))
+    if high - low < LEAST_CONTRAST:
+        raise UnusableRadiograph("blank", f"1st to 99th percentile {low:.3f} to {high:.3f}")
+
+
+def squared(pixels: npt.NDArray[np.float32], side: int = WORKING_SIDE) -> npt.NDArray[np.float32]:
+    """(side, side) in [0, 1]: antialiased, stretched from the 1st to the 99th percentile."""
+    image = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]
+    small = F.interpolate(image, size=(side, side), mode="bilinear", antialias=True, align_corners=False)[0, 0].numpy()
+    low, high = np.percentile(small, (1, 99))
+    return np.clip((small - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+
+
+def standardised(images: torch.Tensor) -> torch.Tensor:
+    """Values in [0, 1] as the networks were made to read them."""
+    return (images - MEAN) / SD
+
+
+def to_lung_input(square: npt.NDArray[np.float32], side: int) -> torch.Tensor:
+    """(1, 1, side, side) float32 of a picture made by `squared`."""
+    image = torch.from_numpy(square)[None, None]
+    if image.shape[-1] != side:
+        image = F.interpolate(image, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+    return standardised(image)
+
+
+def to_lung_crop(square: npt.NDArray[np.float32], lung_probability: npt.NDArray[np.float32], side: int) -> LungCrop:
+    """
+    Cut the lung fields out of a picture.
+
+    The crop is the lungs' bounding box plus a margin, stretched to a square, so the frame's aspect and what was
+    cropped say nothing. Inside the lungs the histogram is equalised (rank over the lung pixels): any monotone change
+    of the grey scale gives the same input. Outside the slightly widened lungs everything is the same grey: borders,
+    letters, markers, shoulders and the mediastinum's devices cannot tell which hospital an image came from.
+
+    Args:
+        square: (WORKING_SIDE, WORKING_SIDE) made by `squared`.
+        lung_probability: same frame, in [0, 1], of the kept lung components.
+        side: edge of the classifier's input.
+    """
+    mask = lung_probability > 0.5
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) < 8 or len(columns) < 8:
+        raise UnusableRadiograph("lungs-implausible", "no lung field")
+    n = square.shape[0]
+    pad_r, pad_c = MARGIN * (rows[-1] - rows[0] + 1), MARGIN * (columns[-1] - columns[0] + 1)
+    top, bottom = max(0.0, rows[0] - pad_r), min(float(n), rows[-1] + 1 + pad_r)
+    left, right = max(0.0, columns[0] - pad_c), min(float(n), columns[-1] + 1 + pad_c)
+    soft = np.clip(ndimage.gaussian_filter(_widened(mask).astype(np.float32), 1.5), 0, 1)
+    equal = _equalised(square, mask)
+    image = _cut(soft * equal + (1 - soft) * 0.5, (top, left, bottom, right), side)
+    lungs = _cut(mask.astype(np.float32), (top, left, bottom, right), side)
+    return LungCrop(image, lungs, (top / n, left / n, bottom / n, right / n))
+
+
+def _widened(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Close dents (a dense consolidation is easily left out of the mask) and add a thin rim."""
+    disc = np.hypot(*np.mgrid[-6:7, -6:7]) <= 6
+    padded = np.pad(mask, 8)
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, disc))
+    widened: npt.NDArray[np.bool_] = ndimage.binary_dilation(closed, iterations=2)[8:-8, 8:-8]
+    return widened
+
+
+def _equalised(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Each value replaced by its rank among the lung pixels, in [0, 1]."""
+    ordered = np.sort(square[mask])
+    knots = np.quantile(ordered, np.linspace(0, 1, 129))
+    return np.interp(square, knots + np.arange(129) * 1e-7, np.linspace(0, 1, 129)).astype(np.float32)
+
+
+def _cut(
+    picture: npt.NDArray[np.float32], box: tuple[float, float, float, float], side: int
+) -> npt.NDArray[np.float32]:
+    """The *box* (in pixels) of *picture*, resampled to (side, side)."""
+    n = picture.shape[0]
+    top, left, bottom, right = (2 * edge / n - 1 for edge in box)
+    theta = torch.tensor([[[(right - left) / 2, 0, (right + left) / 2], [0, (bottom - top) / 2, (bottom + top) / 2]]])
+    grid = F.affine_grid(theta.float(), [1, 1, side, side], align_corners=False)
+    image = torch.from_numpy(np.ascontiguousarray(picture, dtype=np.float32))[None, None]
+    cut: npt.NDArray[np.float32] = F.grid_sample(image, grid, padding_mode="border", align_corners=False)[0, 0].numpy()
+    return cut
+
+
+def _thinned(pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """At most about a quarter million pixels, enough for percentiles."""
+    step = max(1, int(max(pixels.shape) / 512))
+    return pixels[::step, ::step]

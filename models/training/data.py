@@ -1,0 +1,156 @@
+"""The manifest of radiographs: who may be trained on, split by patient, filtered by licence."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from triage.domain.errors import Misconfigured
+from triage.domain.finding import ChestClass
+from triage.domain.imaging import InstanceFacts, Radiograph
+
+HELD_OUT_FOLD = 0
+CLASSES = tuple(ChestClass)
+COMMERCIAL = frozenset(
+    {"attribution", "unrestricted-with-attribution", "research-use-with-attribution", "unclear-author-says-open"}
+)
+"""Licence classes of images without a non-commercial clause; the card lists them as they are."""
+COMMERCIAL_IMAGE_ONLY = frozenset({"research-use-with-attribution; mask nc"})
+"""The image may be used, its mask may not."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One radiograph of the manifest."""
+
+    image_id: str
+    source: str
+    path: Path = field(repr=False)
+    patient_id: str
+    label: str
+    role: str
+    fold: int | None
+    age: float | None
+    licence: str
+    licence_class: str
+    masks: tuple[tuple[str, Path], ...] = field(default=(), repr=False)
+    """(origin, path) of each lung mask."""
+
+    @property
+    def is_commercial(self) -> bool:
+        """The image's licence has no non-commercial clause."""
+        return self.licence_class in COMMERCIAL or self.licence_class in COMMERCIAL_IMAGE_ONLY
+
+    def mask_of(self, *origins: str) -> Path | None:
+        """The first mask made by one of *origins*."""
+        return next((path for wanted in origins for origin, path in self.masks if origin == wanted), None)
+
+
+def read_manifest(folder: Path) -> list[Case]:
+    """Every radiograph of *folder*/manifest.csv with its masks of *folder*/masks.csv, in the file's order."""
+    if not (folder / "manifest.csv").is_file():
+        raise Misconfigured(f"no manifest.csv in {folder}")
+    masks: dict[str, list[tuple[str, Path]]] = {}
+    with (folder / "masks.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            masks.setdefault(row["image_id"], []).append((row["mask_origin"], folder / row["mask_path"]))
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            Case(
+                image_id=row["image_id"],
+                source=row["source"],
+                path=folder / row["file"],
+                patient_id=row["patient_id"],
+                label=row["label"],
+                role=row["role"],
+                fold=int(row["fold"]) if row["fold"] else None,
+                age=_years(row["age"]),
+                licence=row["licence"],
+                licence_class=row["licence_class"],
+                masks=tuple(masks.get(row["image_id"], ())),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def lung_cases(cases: Iterable[Case]) -> list[Case]:
+    """Cases with a v7 mask under a permissive licence, outside the held-out fold: children and severe adults."""
+    return [
+        c
+        for c in cases
+        if c.role in ("dev", "paediatric", "segmentation-only")
+        and c.licence_class == "attribution"
+        and c.fold != HELD_OUT_FOLD
+        and c.mask_of("v7")
+    ]
+
+
+def chest_cases(cases: Iterable[Case], *, held_out: bool) -> list[Case]:
+    """
+    Labelled adult development cases: folds 1 to 4, or the held-out fold 0.
+
+    NIH patients under 18 are left out of both; images with a non-commercial clause as well.
+    """
+    return [
+        c
+        for c in cases
+        if c.role == "dev"
+        and c.label in CLASSES
+        and c.is_commercial
+        and (c.fold == HELD_OUT_FOLD) is held_out
+        and not (c.source == "nih_cxr14" and (c.age is None or c.age < 18))
+    ]
+
+
+def external_cases(cases: Iterable[Case]) -> list[Case]:
+    """Labelled external cases: evaluation only, never for choosing anything."""
+    return [c for c in cases if c.role == "external" and c.label in CLASSES]
+
+
+def label_of(case: Case) -> int:
+    """The network's output index of the case's label."""
+    return CLASSES.index(ChestClass(case.label))
+
+
+def read_pixels(path: Path) -> npt.NDArray[np.float32]:
+    """(rows, columns) float32 in [0, 1] of a grey or colour image file."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
+
+
+def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """(rows, columns): inside the lungs."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L")) > 127
+
+
+def radiograph(case: Case) -> Radiograph:
+    """The case as the service would see it, with invented identity."""
+    pixels = read_pixels(case.path)
+    facts = InstanceFacts("1.2.3", "1.2.3.1", "1.2.3.1.1", "1.2.840.10008.5.1.4.1.1.1.1", modality="DX")
+    return Radiograph(pixels, facts)
+
+
+def summary(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """What a card says of its data: images and patients by source, label and licence class."""
+    images = Counter((c.source, c.label, c.licence_class) for c in cases)
+    patients = {k: len({c.patient_id for c in cases if (c.source, c.label, c.licence_class) == k}) for k in images}
+    return [
+        {"source": s, "label": label, "licence_class": lic, "images": n, "patients": patients[(s, label, lic)]}
+        for (s, label, lic), n in sorted(images.items())
+    ]
+
+
+def _years(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
