@@ -22,6 +22,29 @@ BEGIN
 END
 $$;
 
+-- What a transaction did waits here until it commits, and is chained then: after all its row locks were taken, so that
+-- no two transactions can wait for each other through the chain, and for a moment only. Always empty between transactions.
+CREATE TABLE audit_pending (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    site     text NOT NULL,
+    actor    text NOT NULL,
+    action   text NOT NULL,
+    subject  text NOT NULL,
+    detail   jsonb NOT NULL DEFAULT '{}'
+);
+
+CREATE FUNCTION audit_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit_trail (site, actor, action, subject, detail)
+    VALUES (NEW.site, NEW.actor, NEW.action, NEW.subject, NEW.detail);
+    DELETE FROM audit_pending WHERE id = NEW.id;
+    RETURN NULL;
+END
+$$;
+
+CREATE CONSTRAINT TRIGGER audit_at_commit AFTER INSERT ON audit_pending DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION audit_commit();
+
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';

@@ -51,5 +51,5 @@ def deliver(due: Due, *, destinations: Mapping[str, Reports], book: Outbox) -> N
 
 def back_off(attempts: int) -> timedelta:
     """Exponential with full jitter above a floor, so that a recovering peer is not flooded."""
-    longest = min(LONGEST_WAIT_S, 2.0**attempts)
+    longest = min(LONGEST_WAIT_S, 2.0 ** min(attempts, 10))  # an outage of days must not overflow
     return timedelta(seconds=1 + random.uniform(0, longest))

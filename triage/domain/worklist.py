@@ -55,15 +55,15 @@ AI_TRANSITIONS: Mapping[AiState, frozenset[AiState]] = {
             A.WITHDRAWN,
         }
     ),
-    A.FLAGGED: frozenset({A.QUEUED, A.SUPERSEDED, A.WITHDRAWN}),
-    A.NOT_FLAGGED: frozenset({A.QUEUED, A.SUPERSEDED, A.WITHDRAWN}),
-    A.NOT_ELIGIBLE: frozenset({A.QUEUED, A.SUPERSEDED, A.WITHDRAWN}),
-    A.FAILED: frozenset({A.QUEUED, A.SUPERSEDED, A.WITHDRAWN}),
-    A.TIMED_OUT: frozenset({A.QUEUED, A.SUPERSEDED, A.WITHDRAWN}),
+    A.FLAGGED: frozenset({A.QUEUED, A.AWAITING_IMAGES, A.SUPERSEDED, A.WITHDRAWN}),
+    A.NOT_FLAGGED: frozenset({A.QUEUED, A.AWAITING_IMAGES, A.SUPERSEDED, A.WITHDRAWN}),
+    A.NOT_ELIGIBLE: frozenset({A.QUEUED, A.AWAITING_IMAGES, A.SUPERSEDED, A.WITHDRAWN}),
+    A.FAILED: frozenset({A.QUEUED, A.AWAITING_IMAGES, A.SUPERSEDED, A.WITHDRAWN}),
+    A.TIMED_OUT: frozenset({A.QUEUED, A.AWAITING_IMAGES, A.SUPERSEDED, A.WITHDRAWN}),
     A.SUPERSEDED: frozenset(),
     A.WITHDRAWN: frozenset({A.QUEUED, A.AWAITING_IMAGES, A.SUPERSEDED}),
 }
-"""New images or a replay queue a finished entry again; nothing finished goes anywhere else by itself."""
+"""New images (whole or still coming) or a replay take a finished entry up again; nothing else does by itself."""
 
 READING_TRANSITIONS: Mapping[ReadingState, frozenset[ReadingState]] = {
     R.UNREAD: frozenset({R.READING, R.REPORTED, R.CANCELLED}),

@@ -9,13 +9,17 @@ from psycopg.types.json import Jsonb
 from triage.postgres.connect import Db
 
 APPEND = """
-    INSERT INTO audit_trail (site, actor, action, subject, detail)
+    INSERT INTO audit_pending (site, actor, action, subject, detail)
     VALUES (%(site)s, %(actor)s, %(action)s, %(subject)s, %(detail)s)
 """
 
 
 def append(db: Db, site: str, actor: str, action: str, subject: str, **detail: Any) -> None:
-    """Add one row. *subject* is `entry:12`, `order:3`, `message:9`; *detail* holds codes and states, never names."""
+    """
+    Add one row, chained at commit.
+
+    *subject* is `entry:12`, `order:3`, `message:9`; *detail* holds codes and states, never names.
+    """
     db.execute(APPEND, {"site": site, "actor": actor, "action": action, "subject": subject, "detail": Jsonb(detail)})
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from triage.domain.eligibility import REASONS
-from triage.domain.errors import Conflict, Rejected, UnusableRadiograph
+from triage.domain.errors import Conflict, Rejected, TriageError, UnusableRadiograph
 from triage.domain.finding import Assessment
 from triage.domain.imaging import InstanceFacts, SeenInstance, StudyFacts
 from triage.domain.matching import Candidate, the_only_match
@@ -23,12 +26,14 @@ from triage.domain.order import (
     RequestedPriority,
     asks_for_chest_radiograph,
 )
-from triage.domain.priority import Place, PriorityPolicy, clinical_place, moved_forward
+from triage.domain.priority import LANE_OF, Place, PriorityPolicy, clinical_place, moved_forward
 from triage.domain.result import Result
 from triage.domain.worklist import AiState, ReadingState, WorklistEntry
 from triage.ports import Due, Envelope, KeptMessage, KnownStudy, Lease, Line, Reader
 from triage.postgres import audit_trail, deliveries, messages, orders, runs, studies, sweeps, views, worklist
 from triage.postgres.connect import Db, Pool
+
+log = logging.getLogger(__name__)
 
 SETTLED = frozenset({"applied", "unchanged", "ignored"})
 IMAGES = frozenset({"CR", "DX", ""})
@@ -71,9 +76,18 @@ class Book:
     def _apply(self, db: Db, kept: KeptMessage, read: Reader) -> KeptMessage:
         try:
             with db.transaction():
-                outcomes = [self._apply_order(db, kept, event) for event in read(kept.body)]
+                events = read(kept.body)
+                self._lock_identities(db, kept.envelope.site, events)
+                outcomes = [self._apply_order(db, kept, event) for event in events]
         except (Rejected, Conflict) as refusal:
             outcome, reason = "parked", str(refusal)
+        except psycopg.DataError as fault:
+            outcome, reason = "parked", f"holds a value that cannot be stored: {type(fault).__name__}"
+        except (TriageError, psycopg.Error):
+            raise
+        except Exception as fault:  # our own fault: the message is kept for a person, the feed goes on
+            outcome, reason = "parked", f"internal fault: {type(fault).__name__}"
+            log.error("message %d: internal fault: %s", kept.message_id, type(fault).__name__)
         else:
             outcome = next((o for o in ("applied", "unchanged", "ignored") if o in {o for o, _ in outcomes}), "ignored")
             reason = "; ".join(dict.fromkeys(r for _, r in outcomes if r)) or ("" if outcomes else "holds no order")
@@ -97,12 +111,20 @@ class Book:
         with self.pool.connection() as db, db.transaction():
             return self._apply(db, kept, read)
 
+    def _lock_identities(self, db: Db, site: str, events: Sequence[OrderEvent]) -> None:
+        """Lock, once and in one order, everything the orders of a message and what is stored of them may match on."""
+        keys: list[str] = []
+        for event in events:
+            stored = orders.find(db, site, event.order, lock=False)
+            for order in (event.order, *([orders.completed_by(stored[2], event.order)] if stored else [])):
+                keys += [*orders.identity_keys(order), f"order:{order.key}"]
+        orders.lock_identity(db, site, keys)
+
     def _apply_order(self, db: Db, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
         """Apply one order; returns (outcome, reason)."""
         site, order, actor = kept.envelope.site, event.order, kept.envelope.peer
         if not order.key:
             raise Rejected("the order has neither accession, filler, placer number nor a resource id")
-        orders.lock_identity(db, site, [*orders.identity_keys(order), f"order:{order.key}"])
         found = orders.find(db, site, order)
         status = STATUS_AFTER[event.action]
         if found is None:
@@ -139,7 +161,7 @@ class Book:
             return
         if entry.reading_state is ReadingState.CANCELLED and status is OrderStatus.ACTIVE:
             entry = worklist.set_reading_state(db, entry, ReadingState.UNREAD)
-            to = AiState.AWAITING_IMAGES if entry.study_id is None else AiState.QUEUED
+            to = AiState.AWAITING_IMAGES if entry.eligible_at is None else AiState.QUEUED
             if entry.ai_state is AiState.WITHDRAWN:
                 entry = worklist.set_ai_state(
                     db, entry, to, "order placed again", assess_after=orders.now(db), attempts_left=ATTEMPTS
@@ -153,11 +175,12 @@ class Book:
         """Give an unread entry the place its order now deserves; what the AI or a person gave it is kept."""
         if entry.place is None or entry.eligible_at is None or entry.reading_state is not ReadingState.UNREAD:
             return
-        if entry.placed_because == "override":
-            return
         place = clinical_place(entry.requested_priority, entry.eligible_at, self.rules.policy)
+        if entry.placed_because == "override" and place.lane >= entry.place.lane:
+            return  # a person's place yields only to an order that became more urgent than it
         because = "order-changed"
-        if entry.placed_because == "flagged":
+        is_flagged = entry.ai_state is AiState.FLAGGED and self.rules.rollout == "reorder"
+        if entry.placed_because == "flagged" or is_flagged:
             forward = moved_forward(place, entry.eligible_at, self.rules.policy)
             because = "flagged" if forward != place else because
             place = forward
@@ -219,7 +242,10 @@ class Book:
             own = worklist.attach(db, own, order_id=match.order_id, priority=order.requested_priority)
             for entry in waiting:  # the study's own entry lives on; the one that waited for it is no longer needed
                 worklist.set_ai_state(db, entry, AiState.SUPERSEDED, f"joined entry {own.entry_id}")
-                worklist.set_reading_state(db, entry, ReadingState.CANCELLED)
+                if entry.reading_state is ReadingState.UNREAD:
+                    worklist.set_reading_state(db, entry, ReadingState.CANCELLED)
+                elif entry.reading_state is ReadingState.REPORTED and own.reading_state is ReadingState.UNREAD:
+                    own = worklist.set_reading_state(db, own, ReadingState.REPORTED, entry.claimed_by)
             self._replace_clinically(db, own, actor, f"order arrived: {order.requested_priority} instead of {before}")
 
     def known_study(self, site: str, study_instance_uid: str) -> KnownStudy | None:
@@ -271,15 +297,14 @@ class Book:
             return ""
         if entry.ai_state in {AiState.WITHDRAWN, AiState.SUPERSEDED}:
             return ""
+        if entry.ai_state in FINISHED:
+            audit_trail.append(db, entry.site, "archive", "late-instance", f"entry:{entry.entry_id}")
         if study.instance_count is not None and listed < study.instance_count:
             reason = f"incomplete: {listed} of {study.instance_count} instances"
             if waits and entry.ai_reason == reason:
                 return ""
-            if entry.ai_state in {AiState.QUEUED, AiState.ASSESSING, AiState.AWAITING_IMAGES}:
-                worklist.set_ai_state(db, entry, AiState.AWAITING_IMAGES, reason)
+            worklist.set_ai_state(db, entry, AiState.AWAITING_IMAGES, reason)
             return "incomplete"
-        if entry.ai_state in FINISHED:
-            audit_trail.append(db, entry.site, "archive", "late-instance", f"entry:{entry.entry_id}")
         worklist.set_ai_state(db, entry, AiState.QUEUED, "settling", assess_after=at + settle, attempts_left=ATTEMPTS)
         return "queued"
 
@@ -337,7 +362,7 @@ class Book:
             )  # fmt: skip
             to = AiState.FLAGGED if outcome.is_flagged else AiState.NOT_FLAGGED
             entry = worklist.set_ai_state(db, entry, to)
-            self._move_forward(db, entry, outcome)
+            self._move_forward(db, entry)
             if before is not None:
                 deliveries.supersede(db, before)
             if self.rules.rollout != "shadow":
@@ -348,9 +373,9 @@ class Book:
             )  # fmt: skip
             return True
 
-    def _move_forward(self, db: Db, entry: WorklistEntry, assessment: Assessment) -> None:
-        """Move a flagged, unread entry forward; a report or a claim that came first suppresses the move."""
-        if not assessment.is_flagged or self.rules.rollout != "reorder":
+    def _move_forward(self, db: Db, entry: WorklistEntry) -> None:
+        """Move a flagged, unread entry forward; a report that came first suppresses the move, a claim holds it off."""
+        if entry.ai_state is not AiState.FLAGGED or self.rules.rollout != "reorder":
             return
         if entry.place is None or entry.eligible_at is None or entry.reading_state is not ReadingState.UNREAD:
             return
@@ -370,7 +395,7 @@ class Book:
             assessment=None,
         )  # fmt: skip
         if before is not None:
-            deliveries.supersede(db, before)
+            deliveries.supersede(db, before, ["result"])  # a withdrawal still owed has no newer result to replace it
         worklist.set_ai_state(db, entry, PRESENTED_AS[outcome], reason)
         audit_trail.append(db, entry.site, "ai", outcome, f"entry:{entry.entry_id}", reason=reason)
 
@@ -406,7 +431,7 @@ class Book:
         """Queue a finished entry once more: replay after a fault was mended."""
         with self.pool.connection() as db, db.transaction():
             entry = worklist.locked(db, entry_id)
-            if entry.study_id is None:
+            if entry.eligible_at is None:
                 raise Conflict(f"entry {entry_id} has no images to assess")
             worklist.set_ai_state(
                 db, entry, AiState.QUEUED, "replayed", assess_after=orders.now(db), attempts_left=ATTEMPTS
@@ -447,8 +472,8 @@ class Book:
     def park(self, due: Due, reason: str) -> None:
         """Waiting cannot help: to a person."""
         with self.pool.connection() as db, db.transaction():
-            deliveries.park(db, due, reason)
-            self._audit_delivery(db, due, "parked")
+            if deliveries.park(db, due, reason):
+                self._audit_delivery(db, due, "parked")
 
     def _audit_delivery(self, db: Db, due: Due, action: str) -> None:
         entry_id, site = deliveries.entry_of(db, due.delivery_id)
@@ -508,11 +533,24 @@ class Book:
         """Give a claim back; only who holds it may."""
         with self.pool.connection() as db, db.transaction():
             entry = worklist.locked(db, entry_id)
-            if entry.reading_state is ReadingState.READING and entry.claimed_by != reader:
+            if entry.reading_state is not ReadingState.READING:
+                raise Conflict(f"entry {entry_id} is {entry.reading_state}, not claimed")
+            if entry.claimed_by != reader:
                 raise Conflict(f"entry {entry_id} is claimed by {entry.claimed_by}")
             entry = worklist.set_reading_state(db, entry, ReadingState.UNREAD)
+            self._catch_up(db, entry, reader)
             audit_trail.append(db, entry.site, reader, "released", f"entry:{entry_id}")
-            return entry
+            return worklist.locked(db, entry_id)
+
+    def _catch_up(self, db: Db, entry: WorklistEntry, actor: str) -> None:
+        """Make the moves a claim held off: the order or the AI may have spoken while the entry stood still."""
+        clinical = LANE_OF[entry.requested_priority]
+        if entry.lane is not None and entry.placed_because != "override":
+            is_moved = clinical < entry.lane if entry.placed_because == "flagged" else clinical is not entry.lane
+            if is_moved:
+                reason = f"order changed to {entry.requested_priority} while claimed"
+                self._replace_clinically(db, entry, actor, reason)
+        self._move_forward(db, worklist.locked(db, entry.entry_id))
 
     def report(self, entry_id: int, reader: str, label: str | None) -> WorklistEntry:
         """Close the entry; *label* is the radiologist's class, kept for the audit."""

@@ -25,27 +25,35 @@ def add(db: Db, run_id: UUID, destinations: Sequence[str], kind: str = "result")
 
 SUPERSEDE = """
     UPDATE delivery SET state = 'superseded', reason = 'a later run took its place'
-     WHERE run_id = %s AND state IN ('due', 'parked')
+     WHERE run_id = %s AND kind = ANY(%s) AND state IN ('due', 'parked')
 """
 
 
-def supersede(db: Db, run_id: UUID) -> None:
+def supersede(db: Db, run_id: UUID, kinds: Sequence[str] = ("result", "withdrawal")) -> None:
     """Give up what of an older run was not yet sent, so that it cannot arrive after the newer one."""
-    db.execute(SUPERSEDE, (run_id,))
+    db.execute(SUPERSEDE, (run_id, list(kinds)))
 
 
 LEASE = """
     UPDATE delivery SET state = 'sending', attempts = attempts + 1,
            lease_until = clock_timestamp() + %(lease)s::interval
      WHERE id IN (
-        SELECT d.id FROM delivery d WHERE d.state = 'due' AND d.next_attempt_at <= clock_timestamp()
-         ORDER BY d.next_attempt_at, d.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+        SELECT d.id FROM delivery d JOIN run r ON r.id = d.run_id
+         WHERE d.state = 'due' AND d.next_attempt_at <= clock_timestamp()
+           AND NOT EXISTS (SELECT 1 FROM run r0 JOIN delivery d0 ON d0.run_id = r0.id
+                            WHERE r0.entry_id = r.entry_id AND d0.destination = d.destination AND d0.id < d.id
+                              AND d0.state IN ('due', 'sending'))
+         ORDER BY d.next_attempt_at, d.id LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED)
     RETURNING id, run_id, destination, kind, control_id, attempts, body
 """
 
 
 def lease_due(db: Db, limit: int, lease: timedelta) -> list[Due]:
-    """Lease at most *limit* deliveries that are due; the try counts from now."""
+    """
+    Lease at most *limit* deliveries that are due; the try counts from now.
+
+    What one destination is told of one entry goes in order: a correction waits for the result before it.
+    """
     rows = db.execute(LEASE, {"limit": limit, "lease": lease}).fetchall()
     return [
         Due(r["id"], r["run_id"], r["destination"], r["kind"], r["control_id"], r["attempts"], r["body"])
@@ -75,9 +83,14 @@ def delivered(db: Db, due: Due, acknowledged_as: str) -> bool:
     return db.execute(DELIVERED, (acknowledged_as[:500], due.delivery_id, due.attempts)).rowcount == 1
 
 
-AGAIN = """
-    UPDATE delivery SET state = 'due', reason = %s, lease_until = NULL,
-           next_attempt_at = clock_timestamp() + %s::interval
+IS_OUTDATED = """
+    (kind = 'result' AND EXISTS (SELECT 1 FROM run r WHERE r.id = run_id AND (r.is_withdrawn OR NOT r.is_current)))
+"""
+"""What was being sent while its run was withdrawn or replaced: not to be sent once more after the news of that."""
+
+AGAIN = f"""
+    UPDATE delivery SET state = CASE WHEN {IS_OUTDATED} THEN 'superseded' ELSE 'due' END, reason = %s,
+           lease_until = NULL, next_attempt_at = clock_timestamp() + %s::interval
      WHERE id = %s AND state = 'sending' AND attempts = %s
 """
 
@@ -87,19 +100,21 @@ def again(db: Db, due: Due, reason: str, delay: timedelta) -> None:
     db.execute(AGAIN, (reason[:500], delay, due.delivery_id, due.attempts))
 
 
-PARK = """
-    UPDATE delivery SET state = 'parked', reason = %s, lease_until = NULL
+PARK = f"""
+    UPDATE delivery SET state = CASE WHEN {IS_OUTDATED} THEN 'superseded' ELSE 'parked' END, reason = %s,
+           lease_until = NULL
      WHERE id = %s AND state = 'sending' AND attempts = %s
 """
 
 
-def park(db: Db, due: Due, reason: str) -> None:
-    """Leave a delivery to a person: sending the same again cannot help."""
-    db.execute(PARK, (reason[:500], due.delivery_id, due.attempts))
+def park(db: Db, due: Due, reason: str) -> bool:
+    """Leave a delivery to a person: sending the same again cannot help; False where a later try holds the row."""
+    return db.execute(PARK, (reason[:500], due.delivery_id, due.attempts)).rowcount == 1
 
 
-EXPIRED = """
-    UPDATE delivery SET state = 'due', lease_until = NULL, reason = 'the sender did not come back'
+EXPIRED = f"""
+    UPDATE delivery SET state = CASE WHEN {IS_OUTDATED} THEN 'superseded' ELSE 'due' END, lease_until = NULL,
+           reason = 'the sender did not come back'
      WHERE state = 'sending' AND lease_until < clock_timestamp()
 """
 

@@ -27,7 +27,7 @@ def keep(db: Db, envelope: Envelope, body: bytes) -> KeptMessage:
     row = db.execute(
         KEEP,
         {
-            **vars(envelope),
+            **{name: storable(value) for name, value in vars(envelope).items()},
             "body": body,
             "sha256": hashlib.sha256(body).digest(),
         },
@@ -36,12 +36,17 @@ def keep(db: Db, envelope: Envelope, body: bytes) -> KeptMessage:
     return KeptMessage(row["id"], row["outcome"], row["reason"], row["is_new"], body, envelope)
 
 
+def storable(text: str) -> str:
+    """What PostgreSQL accepts as text: a broken sender's NUL bytes and undecodable bytes stay in the body alone."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "")
+
+
 SETTLE = "UPDATE inbound_message SET outcome = %s, reason = %s, settled_at = clock_timestamp() WHERE id = %s"
 
 
 def settle(db: Db, message_id: int, outcome: str, reason: str = "") -> None:
     """Say what became of a message; *reason* names segment and field, never content."""
-    db.execute(SETTLE, (outcome, reason[:500], message_id))
+    db.execute(SETTLE, (outcome, storable(reason)[:500], message_id))
 
 
 FOR_REPLAY = """

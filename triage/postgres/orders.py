@@ -30,8 +30,10 @@ def lock_identity(db: Db, site: str, keys: Iterable[str]) -> None:
 
 
 def identity_keys(about: Order | StudyFacts) -> list[str]:
-    """What `lock_identity` locks for one order or study: everything a match could rest on."""
+    """What `lock_identity` locks for one order or study: all that a match, or finding the same order, rests on."""
+    numbers = (about.placer_order_number, about.filler_order_number) if isinstance(about, Order) else ("", "")
     return [
+        *(number and f"{kind}:{number}" for kind, number in zip(("placer", "filler"), numbers, strict=True)),
         about.accession_number and f"accession:{about.accession_number}",
         about.study_instance_uid and f"study:{about.study_instance_uid}",
         about.patient.patient_id and f"patient:{about.patient.patient_id}",
@@ -80,18 +82,18 @@ FIND = f"""
             OR ((accession_number = '' OR %(accession)s IN ('', accession_number))
                 AND ((%(filler)s <> '' AND filler_order_number = %(filler)s)
                      OR (%(placer)s <> '' AND placer_order_number = %(placer)s))))
-     ORDER BY (order_key = %(key)s) DESC, id LIMIT 1 FOR UPDATE
+     ORDER BY (order_key = %(key)s) DESC, id LIMIT 1
 """
 
 
-def find(db: Db, site: str, order: Order) -> tuple[int, OrderStatus, Order] | None:
+def find(db: Db, site: str, order: Order, *, lock: bool = True) -> tuple[int, OrderStatus, Order] | None:
     """
-    The stored order that *order* speaks of, locked: by key, else by filler, else by placer number.
+    The stored order that *order* speaks of, locked if asked: by key, else by filler, else by placer number.
 
     A cancel often repeats only the placer's number, while the stored order got its accession later.
     """
     row = db.execute(
-        FIND,
+        f"{FIND} FOR UPDATE" if lock else FIND,
         {
             "site": site,
             "key": order.key,
