@@ -33,7 +33,7 @@ JAPANESE = frozenset({"ISO IR13", "ISO IR14", "ISO IR87", "ISO IR159"})
 KATAKANA = frozenset({"ISO IR13", "ISO IR14"})
 """Of these, the sets that put half-width katakana at A1 to DF."""
 
-_MSH = re.compile(rb"(?:\A|[\r\n])[\s\x0b]*(?:\xef\xbb\xbf)?(MSH[^\r\n]*)")
+_MSH = re.compile(rb"(?:\A\s*(?:\xef\xbb\xbf)?|[\r\n][ \t]*)(MSH[^\r\n]*)")
 _DOUBLE_BYTE = re.compile(rb"\x1b\$(?:\([BD@]|[B@]).*?(?:\x1b\([BJ]|$)", re.DOTALL)
 _SWITCH = re.compile(rb"(\x1b\$\([BD@]|\x1b\$[B@]|\x1b\([BJI]|[\r\n])")
 _DOUBLE_SETS: Mapping[bytes, bytes] = {  # as sent: as Python's codec knows it

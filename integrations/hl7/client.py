@@ -7,6 +7,7 @@ are passed over, and a connection on which an answer stayed away is not used aga
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import time
@@ -88,6 +89,8 @@ class MllpClient:
             raise Unavailable(f"MLLP receiver: {phase}, then {type(exc).__name__}") from exc
 
     def _connected(self) -> socket.socket:
+        if self._socket and select.select([self._socket], [], [], 0)[0]:
+            self.close()  # hung up meanwhile (hl7apy's server does after each answer), or something we did not ask for
         if self._socket is None:
             self._deframer = Deframer(self._max_bytes)
             plain = socket.create_connection(self._address, timeout=self._timeout_s)

@@ -123,10 +123,12 @@ class MllpServer:
         except (OSError, TimeoutError, asyncio.CancelledError) as exc:  # ours to close, or closed by the peer
             log.info("mllp: connection ended, %s", type(exc).__name__)
         finally:
-            await self._discard(deframer.rest(), peer)
-            self._connections.discard(task)
             self._waiting.discard(task)
             writer.close()
+            try:
+                await self._discard(deframer.rest(), peer)
+            finally:
+                self._connections.discard(task)
             with suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
@@ -145,8 +147,10 @@ class MllpServer:
             if not data:
                 return
             for block in deframer.feed(data):
-                if self._stopping or not await self._handle(block, writer, peer):
+                if self._stopping:
                     return
+                if not await self._handle(block, writer, peer):
+                    return await _hang_up(reader, writer)
                 deadline = loop.time() + self._idle_s
 
     async def _handle(self, block: Block, writer: asyncio.StreamWriter, peer: str) -> bool:
@@ -221,7 +225,7 @@ def listening(host: str, port: int, on_message: OnMessage, **options: Unpack[Opt
             loop.run_until_complete(
                 serve(host, port, on_message, on_listening=started.set_result, stop=stop, **options)
             )
-        except OSError as exc:
+        except Exception as exc:  # it belongs to whoever waits for the address
             started.set_exception(exc)
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -235,6 +239,16 @@ def listening(host: str, port: int, on_message: OnMessage, **options: Unpack[Opt
         with suppress(RuntimeError):  # the loop is closed already where it could not listen
             loop.call_soon_threadsafe(stop.set)
         thread.join()
+
+
+async def _hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Let a peer that is still sending read our answer: closing over unread bytes would reset the connection first."""
+    if writer.can_write_eof():
+        writer.write_eof()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2):
+            while await reader.read(65536):
+                pass
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

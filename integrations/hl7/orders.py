@@ -218,9 +218,10 @@ def _study_instance_uid(group: _Group, step: Segment) -> str:
 
 
 def _codes(obr: Segment) -> tuple[Code, ...]:
-    """OBR-4: the code and its alternate (CE components 1 to 3 and 4 to 6)."""
-    triplets = [(obr.value(4, at), obr.value(4, at + 2), obr.value(4, at + 1)) for at in (1, 4)]
-    return tuple(Code(value, system, display) for value, system, display in triplets if value or display)
+    """OBR-4, then OBR-44: each a code and its alternate (CE components 1 to 3 and 4 to 6)."""
+    places = [(number, at) for number in (4, 44) for at in (1, 4)]
+    codes = [Code(obr.value(n, at), obr.value(n, at + 2), obr.value(n, at + 1)) for n, at in places]
+    return tuple(dict.fromkeys(code for code in codes if code.value or code.display))
 
 
 def _priority(group: _Group, obr: Segment, priorities: Mapping[str, RequestedPriority]) -> RequestedPriority:

@@ -22,6 +22,9 @@ from triage.domain.errors import MalformedMessage
 
 VERSION = "2.5.1"
 
+LONGEST_FIELD = 20_000
+"""Characters: none of the fields we read comes near, and hl7apy takes 30 µs for each component."""
+
 Components = Mapping[int, Mapping[int, str]]
 """One repetition of a field: component and subcomponent number, from 1, to the unescaped text."""
 
@@ -44,6 +47,8 @@ class Segment:
         """The valued repetitions of a field."""
         if number not in self._read:
             sent = self.text(number).split(self.separators.repetition)
+            if sum(map(len, sent)) > LONGEST_FIELD:
+                raise MalformedMessage("a field too long to be true", f"{self.name}-{number}")
             self._read[number] = tuple(self._components(number, text) for text in sent if text.strip())
         return self._read[number]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import hl7.client
 import pytest
+from hl7apy.mllp import AbstractHandler, MLLPServer
 
 from integrations.hl7.acknowledgement import acknowledgement
 from integrations.hl7.client import Answer, MllpClient, answered, send
@@ -169,6 +170,13 @@ def test_an_oversized_message_is_answered_ar_and_the_connection_closed() -> None
     assert store.garbage[0].startswith(b"MSH")
 
 
+def test_a_sender_still_sending_hears_that_its_message_is_too_long() -> None:
+    with a_listener(max_bytes=500) as (store, address), socket.create_connection(address) as peer:
+        peer.sendall(b"\x0b" + numbered(1) + b"x" * 8_000_000)
+        assert [answer.code for answer in answers_from(peer, 2)] == ["AR"]
+    assert store.messages == []
+
+
 @pytest.mark.parametrize("begun", [b"", b"\x0bMSH|half"])
 def test_an_idle_connection_is_closed(begun: bytes) -> None:
     with a_listener(idle_s=0.2) as (store, address), socket.create_connection(address) as peer:
@@ -239,6 +247,22 @@ def test_python_hl7s_client_is_answered_many_times_on_one_connection() -> None:
         for number in range(50):
             assert f"MSA|AA|{number}\r".encode() in client.send_message(numbered(number))
     assert len(store.messages) == 50
+
+
+def test_our_sender_copes_with_a_receiver_that_closes_after_each_answer() -> None:
+    class Acknowledge(AbstractHandler):  # type: ignore[misc]
+        def reply(self) -> str:
+            return frame(acknowledgement(header(self.incoming_message.encode()))).decode()
+
+    with MLLPServer("127.0.0.1", 0, {"ORM^O01": (Acknowledge,)}) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        with MllpClient(*server.server_address) as client:
+            for number in range(3):
+                assert client.send(numbered(number)).accepted
+                time.sleep(0.05)
+        server.shutdown()
+        thread.join()
 
 
 def test_messages_pass_through_tls(tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def an_order(*, japanese: bool) -> st.SearchStrategy[Order]:
         accession_number=latin,
         issuer_of_accession=latin | st.just(""),
         study_instance_uid=st.sampled_from(["", "1.2.840.99999.1", "2.25.4711"]),
-        procedure=st.lists(st.builds(Code, value=latin, system=latin, display=text), min_size=1, max_size=2).map(tuple),
+        procedure=st.lists(
+            st.builds(Code, value=latin, system=latin, display=text), min_size=1, max_size=2, unique=True
+        ).map(tuple),
         modality=st.sampled_from(["", "CR", "DX"]),
         requested_priority=st.sampled_from(RequestedPriority),
         scheduled_at=st.none() | instants.map(lambda at: at.replace(microsecond=0)),
@@ -66,7 +68,7 @@ def an_order(*, japanese: bool) -> st.SearchStrategy[Order]:
 )
 def test_an_order_survives_the_wire(message: str, charset: str) -> None:
     @settings(max_examples=12, deadline=None)
-    @given(an_order(japanese="JP" in charset or "UTF" in charset or "IR" in charset))
+    @given(an_order(japanese="UTF" in charset or "IR" in charset))
     def survives(order: Order) -> None:
         raw = order_message(order, message=message, charset=charset, control_id="7", sent_at=SENT_AT)
         (event,) = orders(raw)

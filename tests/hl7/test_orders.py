@@ -167,6 +167,7 @@ def test_a_birth_date_is_whole_or_none(sent: str, born: date | None) -> None:
         (make_message(pid={3: ""}), "PID-3"),
         (make_message(pid={7: "Jane"}), "PID-7"),
         (make_message(obr={4: ""}), "OBR-4"),
+        (make_message(pid={3: "1^^^A~" * 10_000}), "PID-3"),
         (make_message(orc={7: "^^^tomorrow"}), "ORC-7.4"),
         (make_message(orc={2: "", 3: ""}, obr={18: ""}), "ORC-2"),
         (make_message(more=("ZDS|1.2.x",)), "ZDS-1"),
@@ -210,3 +211,13 @@ def test_a_message_of_another_kind_is_known_by_its_header_alone() -> None:
 def test_printing_an_event_shows_no_patient() -> None:
     shown = repr(orders(sample("orm_japanese_utf8.hl7")))
     assert not any(word in shown for word in ("HONGU", "本宮", "4711", "1962", "A-1", "P-1"))
+
+
+def test_the_procedure_may_stand_in_obr_44() -> None:
+    order = order_of(make_message(obr={4: "CXR^Chest^L", 44: "71046^Chest 2 views^C4"}))
+    assert [code.value for code in order.procedure] == ["CXR", "71046"]
+
+
+def test_white_space_by_the_megabyte_is_refused_at_once() -> None:
+    with pytest.raises(MalformedMessage):
+        header(b"\r" * 2_000_000)
