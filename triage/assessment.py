@@ -33,10 +33,11 @@ class Assessor:
     use: IntendedUse
     clock: Callable[[], datetime]
     pool: Executor
+    lease: timedelta = LEASE
 
     def assess_ready(self, limit: int) -> int:
         """Score the most urgent studies that are ready, at most *limit*; each takes its place in the reading list."""
-        leases = self.book.lease_most_urgent(limit, LEASE)
+        leases = self.book.lease_most_urgent(limit, self.lease)
         if not leases:
             return 0
         started = time.perf_counter()
@@ -65,14 +66,14 @@ class Assessor:
         if not radiographs:
             return []
         try:
-            return self.engine.assess(radiographs, self.clock())
+            return _matching(radiographs, self.engine.assess(radiographs, self.clock()))
         except Exception:  # one image must not take its batch along: try each alone, name the culprit
             log.exception("a batch of %d failed; trying each alone", len(radiographs))
             return [self._scored_alone(radiograph) for radiograph in radiographs]
 
     def _scored_alone(self, radiograph: Radiograph) -> Assessment | UnusableRadiograph:
         try:
-            return self.engine.assess([radiograph], self.clock())[0]
+            return _matching([radiograph], self.engine.assess([radiograph], self.clock()))[0]
         except Exception as fault:
             log.exception("instance %s failed alone", radiograph.facts.sop_instance_uid)
             return UnusableRadiograph("engine-error", type(fault).__name__)
@@ -111,6 +112,16 @@ class Assessor:
                 refusal = refusal or why
         assert refusal is not None
         return refusal
+
+
+def _matching(
+    radiographs: Sequence[Radiograph], outcomes: Sequence[Assessment | UnusableRadiograph]
+) -> Sequence[Assessment | UnusableRadiograph]:
+    """*outcomes* as they are, once each speaks of its own radiograph: another patient's result is the worst outcome."""
+    for radiograph, outcome in zip(radiographs, outcomes, strict=True):
+        if isinstance(outcome, Assessment) and outcome.sop_instance_uid != radiograph.facts.sop_instance_uid:
+            raise ValueError(f"asked about {radiograph.facts.sop_instance_uid}, told of {outcome.sop_instance_uid}")
+    return outcomes
 
 
 class Incomplete(ArchiveUnavailable):

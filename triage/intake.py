@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from triage.domain.errors import Rejected, Unavailable
+from triage.domain.errors import Conflict, Rejected, Unavailable
 from triage.domain.imaging import StudyFacts
 from triage.domain.order import OrderEvent
 from triage.ports import Archive, Envelope, Intake, KeptMessage, Orders, Reader
@@ -15,6 +16,8 @@ from triage.ports import Archive, Envelope, Intake, KeptMessage, Orders, Reader
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+AT_MOST = 3
+"""Studies in a row that an archive may fail to list before a sweep takes it to be down."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,56 @@ def sweep_archive(*, archive: Archive, book: Intake, site: str, clock: Clock, ru
     """
     started = clock()
     since = started - rules.lookback
+    news, failures = 0, Failures()
     try:
-        news = sum(_consider(s, archive, book, site, clock, rules) for s in archive.studies_since(since, started))
-        asked = book.accessions_to_ask_about(
-            site, after=rules.ask_after, every=rules.ask_every, limit=rules.ask_at_most
-        )
-        for accession in asked:
-            for study in archive.studies_of_accession(accession):
+        for study in _listed(archive, book, site, since, started, rules):
+            with failures.of(study):
                 news += _consider(study, archive, book, site, clock, rules)
+        failures.raise_first()
     except Unavailable as why:
         book.sweep_failed(site, archive.name, since, str(why))
         raise
     book.swept(site, archive.name, started)
     return news
+
+
+def _listed(
+    archive: Archive, book: Intake, site: str, since: datetime, until: datetime, rules: SweepRules
+) -> Iterator[StudyFacts]:
+    """The studies of the window, then those of orders whose images do not come."""
+    yield from archive.studies_since(since, until)
+    asked = book.accessions_to_ask_about(site, after=rules.ask_after, every=rules.ask_every, limit=rules.ask_at_most)
+    for accession in asked:
+        yield from archive.studies_of_accession(accession)
+
+
+@dataclass
+class Failures:
+    """What went wrong with single studies of a sweep: one the archive cannot list must not hide those after it."""
+
+    first: Unavailable | None = None
+    in_a_row: int = 0
+
+    @contextmanager
+    def of(self, study: StudyFacts) -> Iterator[None]:
+        """Pass over a study that fails; an archive that fails *AT_MOST* times in a row is down and ends the sweep."""
+        try:
+            yield
+        except Unavailable as why:
+            self.first = self.first or why
+            self.in_a_row += 1
+            log.warning("study %s: %s", study.study_instance_uid, why)
+            if self.in_a_row >= AT_MOST:
+                raise
+        except (Rejected, Conflict) as why:
+            log.warning("study %s: passed over: %s", study.study_instance_uid, why)
+        else:
+            self.in_a_row = 0
+
+    def raise_first(self) -> None:
+        """A sweep that passed over a study for want of an answer has not ended whole."""
+        if self.first is not None:
+            raise self.first
 
 
 def _consider(study: StudyFacts, archive: Archive, book: Intake, site: str, clock: Clock, rules: SweepRules) -> int:
