@@ -153,6 +153,13 @@ def test_a_failing_handler_is_answered_ae_and_the_connection_lives(caplog: pytes
     assert "RuntimeError" in caplog.text
 
 
+def test_a_sender_that_wants_no_answer_gets_none() -> None:
+    with a_listener() as (store, address), socket.create_connection(address) as peer:
+        peer.sendall(frame(make_message(msh={10: "quiet", 15: "NE", 16: "NE"})) + frame(numbered(2)))
+        assert answers_from(peer, 1)[0].control_id == "2"
+    assert len(store.messages) == 2
+
+
 def test_a_frame_without_a_message_is_answered_too() -> None:
     with a_listener() as (_store, address), socket.create_connection(address) as peer:
         peer.sendall(frame(b"hello") + frame(numbered(1)))

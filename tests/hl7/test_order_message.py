@@ -95,3 +95,12 @@ def test_the_header_says_who_sent_what_in_which_charset() -> None:
 def test_a_charset_too_small_for_the_name_is_refused() -> None:
     with pytest.raises(MalformedMessage, match="ASCII"):
         order_message(Order(Patient("1", name="=本宮")), control_id="7", sent_at=SENT_AT)
+
+
+def test_every_kanji_that_carries_a_separators_byte_survives() -> None:
+    kanji = [chr(code) for code in range(0x4E00, 0x9FFF)]
+    carriers = "".join(k for k in kanji if set(k.encode("iso2022_jp", "ignore")[3:5]) & set(b"|^~\\&"))
+    assert len(carriers) == 515  # STANDARDS 4.3
+    order = Order(Patient("1", name=f"={carriers}^太郎"), accession_number="A", procedure=(Code("C", "", carriers),))
+    (event,) = orders(order_message(order, charset="~ISO IR87", control_id="7", sent_at=SENT_AT))
+    assert event.order == order
