@@ -68,7 +68,7 @@ def orders(
     Args:
         raw: the message as framed, undecoded; `charset.decode(raw).warnings` says what its text needed.
         zone: the site's, for instants that carry none.
-        priorities: the site's own words, where `PRIORITIES` does not know them.
+        priorities: the site's own words in upper case, beside those of `PRIORITIES`.
     Returns:
         One event for each accession number and Study Instance UID, in the message's order.
     Raises:
