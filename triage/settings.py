@@ -50,6 +50,7 @@ class Settings:
     model_folder: Path | None
     model_threads: int
     batch: int
+    lease: timedelta
     rollout: str
     policy: PriorityPolicy
     chest_codes: frozenset[str]
@@ -98,6 +99,7 @@ class Settings:
             model_folder=read.path("MODEL_FOLDER"),
             model_threads=int(read.number("MODEL_THREADS", 0)),
             batch=int(read.number("BATCH", 8)),
+            lease=timedelta(seconds=read.number("LEASE_S", 180)),
             rollout=read.one_of("ROLLOUT", "show", ROLLOUTS),
             policy=PriorityPolicy(
                 stat=read.minutes("WAIT_STAT_MIN", 15),

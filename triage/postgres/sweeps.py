@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from triage.postgres.connect import Db
+from triage.postgres.connect import Db, Pool
 
 MARK = "SELECT mark FROM sweep_mark WHERE site = %s AND peer = %s"
 
@@ -58,3 +59,16 @@ def note_unreadable(db: Db, site: str, archive: str, files: Iterable[tuple[str, 
     """Remember files that are no DICOM, by the digest of their name (names may hold patients)."""
     for name, reason in files:
         db.execute(NOTE_FILE, (site, archive, hashlib.sha256(name.encode()).digest(), reason[:300]))
+
+
+@contextmanager
+def alone(pool: Pool, work: str) -> Iterator[bool]:
+    """Whether nobody else does *work* now; the claim ends with the block, or with the process."""
+    with pool.connection() as db:
+        row = db.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 1)) AS got", (work,)).fetchone()
+        got = bool(row and row["got"])
+        try:
+            yield got
+        finally:
+            if got:
+                db.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 1))", (work,))
