@@ -12,7 +12,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -24,6 +23,7 @@ import httpx
 from integrations.fhir import orders
 from integrations.fhir.results import FhirComposer
 from integrations.fhir.site import FhirSite
+from integrations.peer import speaking_to
 from triage.domain.errors import EhrUnavailable, Misconfigured, RefusedByPeer, Rejected
 from triage.domain.order import OrderEvent
 from triage.domain.result import Result
@@ -260,7 +260,7 @@ class FhirServer:
         until = time.monotonic() + self._longest_s
         asked = httpx.QueryParams(list(query)) if query else None  # None keeps a query that stands in the URL
         with (
-            _speaking_to(self.name),
+            speaking_to(self.name, EhrUnavailable),
             self._http.stream(method, url, params=asked, content=body, headers=headers) as reply,
         ):
             received = bytearray()
@@ -415,16 +415,3 @@ def _version_key(resource: Resource) -> tuple[str, str]:
 
 def _is_id(text: str) -> bool:
     return 0 < len(text) <= 64 and all(c.isascii() and (c.isalnum() or c in "-.") for c in text)
-
-
-@contextmanager
-def _speaking_to(name: str) -> Iterator[None]:
-    """Transport failures become `EhrUnavailable`, naming peer and phase."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise EhrUnavailable(f"{name}: connecting, then {type(error).__name__}") from error
-    except httpx.HTTPError as error:
-        raise EhrUnavailable(f"{name}: connected, then {type(error).__name__}") from error
-    except httpx.InvalidURL as error:
-        raise EhrUnavailable(f"{name}: an address that cannot be read") from error

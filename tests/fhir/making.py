@@ -91,11 +91,15 @@ def strongest_validator(cache: Path) -> Any:
 
 
 def faults(validator: Any, resource: dict[str, Any]) -> list[str]:
-    """Pyrofile's errors, without its false alarm about choice elements in backbone elements (PEERS 3)."""
+    """
+    Pyrofile's errors, without two false alarms: choice elements in backbone elements (PEERS 3), and a maximum counted
+    over all repeats of a parent in CapabilityStatement.rest (the specification's own example is blamed alike).
+    """
     return [
         f"{issue.code} at {issue.path}: {issue.message}"
         for issue in validator.validate_resource(resource).errors
         if "[x]" not in f"{issue.path} {issue.message}"
+        and not (issue.code.endswith("cardinality.max") and str(issue.path).startswith("CapabilityStatement.rest."))
     ]
 
 

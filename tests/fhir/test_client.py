@@ -169,8 +169,8 @@ def test_after_a_collision_the_server_is_read_before_deciding(
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        (httpx.ConnectError("refused by ehr.invalid/Patient/7"), "ehr: connecting, then ConnectError"),
-        (httpx.ConnectTimeout("slow"), "ehr: connecting, then ConnectTimeout"),
+        (httpx.ConnectError("refused by ehr.invalid/Patient/7"), "ehr: not connected, ConnectError"),
+        (httpx.ConnectTimeout("slow"), "ehr: not connected, ConnectTimeout"),
         (httpx.ReadTimeout("slow"), "ehr: connected, then ReadTimeout"),
         (httpx.RemoteProtocolError("odd"), "ehr: connected, then RemoteProtocolError"),
     ],

@@ -181,9 +181,11 @@ def fhir_router(results: ResultSource, composer: Composer, base_url: str, *, sof
     @router.post("/{kind}/_search")
     async def search_by_post(kind: str, request: Request) -> Response:
         _accepts_json(request)
-        if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-            raise FhirError(415, "not-supported", "_search wants application/x-www-form-urlencoded")
-        body = parse_qsl((await request.body()).decode("utf-8", "replace"), keep_blank_values=True)
+        raw = await request.body()
+        form = "application/x-www-form-urlencoded"
+        if raw and request.headers.get("Content-Type", "").partition(";")[0].strip() != form:
+            raise FhirError(415, "not-supported", f"_search wants {form}")
+        body = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True)
         pairs = [*request.query_params.multi_items(), *body]
         return _answer(await run_in_threadpool(endpoint.search, kind, pairs, _is_lenient(request)))
 
