@@ -101,13 +101,20 @@ def provenance_id(result: Result) -> str:
 
 
 def subject_of(result: Result) -> Patient:
-    """Whom the result is about: as the study says, filled from its order where the study does not say."""
-    study, order = result.study.patient, result.order.patient if result.order else Patient("")
+    """
+    Whom the result is about: as the study says, filled from its order where the study does not say.
+
+    An order that came by FHIR names the issuer in the EHR's own words (its identifier system), so those are kept.
+    """
+    study = result.study.patient
+    order = result.order.patient if result.order else Patient("")
     if not study.patient_id:
         return order
+    ordered_issuer = order.issuer if order.patient_id == study.patient_id else ""
+    is_fhir_order = result.order is not None and bool(result.order.service_request)
     return Patient(
         study.patient_id,
-        study.issuer or (order.issuer if order.patient_id == study.patient_id else ""),
+        (is_fhir_order and ordered_issuer) or study.issuer or ordered_issuer,
         study.name or order.name,
         study.birth_date or order.birth_date,
         study.sex or order.sex,

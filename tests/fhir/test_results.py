@@ -149,6 +149,14 @@ def test_an_issuer_nobody_mapped_never_gets_another_issuers_system() -> None:
     assert resources_of(CREATING.bundle(result), "Patient") == []  # nor may it create a patient
 
 
+def test_an_order_that_came_by_fhir_names_the_patient_in_the_ehrs_words() -> None:
+    unmapped = FhirComposer(replace(SITE, patient_systems={}))
+    patient = make_patient(issuer="http://ehr.invalid/mrn")
+    result = make_result(order=make_order(patient=patient, service_request="ServiceRequest/7"))
+    assert unmapped.patient_identifier(result) == {"system": "http://ehr.invalid/mrn", "value": "P-0001"}
+    assert unmapped.patient_identifier(make_result()) == {"value": "P-0001", "assigner": {"display": "HOSP"}}
+
+
 def test_a_patient_is_created_only_where_the_site_allows() -> None:
     assert resources_of(COMPOSER.bundle(make_result()), "Patient") == []
     (patient,) = resources_of(CREATING.bundle(make_result()), "Patient")
