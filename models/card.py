@@ -68,12 +68,13 @@ class Card:
     @classmethod
     def from_json(cls, text: str) -> Card:
         """Read back what `to_json` wrote."""
-        stored = json.loads(text)
+        stored: dict[str, Any] = json.loads(text)
         use = stored.pop("intended_use")
         points = stored.pop("operating_points")
         lists = ("data", "performance", "limits")
+        plain: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in stored.items()}
         return cls(
-            **{k: tuple(v) if k in lists else v for k, v in stored.items()},
+            **plain,
             intended_use=IntendedUse(
                 minimum_age_years=float(use["minimum_age_years"]),
                 accept_unknown_age=bool(use["accept_unknown_age"]),

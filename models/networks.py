@@ -40,7 +40,8 @@ class Chest(nn.Module):
         super().__init__()
         self.backbone = timm.create_model(backbone, pretrained=False, in_chans=1, num_classes=0, global_pool="")
         self.dropout = nn.Dropout(0.3)
-        self.classifier = nn.Linear(int(self.backbone.num_features), len(ChestClass))
+        features: int = self.backbone.num_features  # type: ignore[assignment]
+        self.classifier = nn.Linear(features, len(ChestClass))
 
     def forward(self, images: torch.Tensor) -> ChestOutput:
         """Score (n, 1, side, side) prepared images."""

@@ -50,7 +50,8 @@ def squared(pixels: npt.NDArray[np.float32], side: int = WORKING_SIDE) -> npt.ND
     image = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None, None]
     small = F.interpolate(image, size=(side, side), mode="bilinear", antialias=True, align_corners=False)[0, 0].numpy()
     low, high = np.percentile(small, (1, 99))
-    return np.clip((small - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+    stretched: npt.NDArray[np.float32] = np.clip((small - low) / max(float(high - low), 1e-6), 0, 1).astype(np.float32)
+    return stretched
 
 
 def standardised(images: torch.Tensor) -> torch.Tensor:
@@ -66,7 +67,7 @@ def to_lung_input(square: npt.NDArray[np.float32], side: int) -> torch.Tensor:
     return standardised(image)
 
 
-def to_lung_crop(square: npt.NDArray[np.float32], lung_probability: npt.NDArray[np.float32], side: int) -> LungCrop:
+def to_lung_crop(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], side: int) -> LungCrop:
     """
     Cut the lung fields out of a picture.
 
@@ -77,10 +78,9 @@ def to_lung_crop(square: npt.NDArray[np.float32], lung_probability: npt.NDArray[
 
     Args:
         square: (WORKING_SIDE, WORKING_SIDE) made by `squared`.
-        lung_probability: same frame, in [0, 1], of the kept lung components.
+        mask: same frame, the kept lungs.
         side: edge of the classifier's input.
     """
-    mask = lung_probability > 0.5
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) < 8 or len(columns) < 8:
         raise UnusableRadiograph("lungs-implausible", "no lung field")

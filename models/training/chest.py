@@ -90,7 +90,7 @@ def cached(cases: Sequence[data.Case], lungs: Path, store: Path) -> tuple[list[d
             if str(found["weights"]) == identity.weights_sha256 and list(found["asked"]) == [c.image_id for c in cases]:
                 usable = set(found["ids"].tolist())
                 return [c for c in cases if c.image_id in usable], torch.from_numpy(found["crops"])
-    net = loaded(card, load_file(lungs / "lungs.safetensors")).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = loaded(card, load_file(lungs / "lungs.safetensors")).eval().to(memory_format=torch.channels_last)
     side = int(card.architecture["side"])
     kept: list[data.Case] = []
     crops: list[npt.NDArray[np.uint8]] = []
@@ -128,7 +128,7 @@ def _looking_at(cases: Sequence[data.Case], crops: torch.Tensor, side: int) -> C
             logits = torch.cat(
                 [
                     net(preprocess.standardised(part).contiguous(memory_format=torch.channels_last)).logits
-                    for part in small.split(32)
+                    for part in torch.split(small, 32)
                 ]
             )
         probability = torch.softmax(logits.float(), 1).numpy()

@@ -91,5 +91,5 @@ def start_encoder(net: nn.Module, weights: Path) -> None:
     stored = {k: v.float() for k, v in load_file(weights).items()}
     stored["conv_stem.weight"] = stored["conv_stem.weight"].sum(1, keepdim=True)
     encoder = net.encoder.model  # type: ignore[union-attr]
-    wanted = encoder.state_dict()  # type: ignore[union-attr,operator]
-    encoder.load_state_dict({k: stored[k] for k in wanted})  # type: ignore[union-attr,operator]
+    wanted = encoder.state_dict()  # type: ignore[union-attr]
+    encoder.load_state_dict({k: stored[k] for k in wanted})  # type: ignore[union-attr]

@@ -1,0 +1,176 @@
+"""Training: who is trained on, figures, augmentation, and that a run can be stopped and gone on with."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models import networks
+from models.training import augment, data, figures, loop, transplant
+from models.training.chest import balanced
+
+
+def make_case(**changes: object) -> data.Case:
+    base = dict(
+        image_id="a",
+        source="nih_cxr14",
+        path=Path("a.png"),
+        patient_id="p",
+        label="normal",
+        role="dev",
+        fold=1,
+        age=40.0,
+        licence="",
+        licence_class="attribution",
+        masks=(("v7", Path("m.png")),),
+    )
+    return data.Case(**(base | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": "external"},
+        {"role": "paediatric"},
+        {"role": "segmentation-only"},
+        {"label": "other"},
+        {"fold": 0},
+        {"age": 12.0},
+        {"age": None},
+        {"licence_class": "nc"},
+    ],
+)
+def test_who_is_kept_out_of_the_classifier_s_training(changes: dict[str, object]) -> None:
+    assert data.chest_cases([make_case()], held_out=False)
+    assert not data.chest_cases([make_case(**changes)], held_out=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"role": "external"},
+        {"fold": 0},
+        {"licence_class": "nc"},
+        {"licence_class": "research-use-with-attribution; mask nc"},
+        {"masks": ()},
+        {"masks": (("stirenko_manual", Path("m.png")),)},
+    ],
+)
+def test_whose_masks_are_kept_out_of_the_lungs_training(changes: dict[str, object]) -> None:
+    assert data.lung_cases([make_case()])
+    assert not data.lung_cases([make_case(**changes)])
+
+
+def test_no_patient_is_on_both_sides_of_the_real_split(cxr: Path) -> None:
+    every = data.read_manifest(cxr)
+    held_out = {c.patient_id for c in data.chest_cases(every, held_out=True)}
+    assert held_out
+    assert not held_out & {c.patient_id for c in data.chest_cases(every, held_out=False)}
+    assert not held_out & {c.patient_id for c in data.lung_cases(every)}
+    external = {c.patient_id for c in data.external_cases(every)}
+    assert not external & {c.patient_id for c in data.chest_cases(every, held_out=False) + data.lung_cases(every)}
+
+
+def test_batches_are_drawn_alike_from_each_class() -> None:
+    cases = [make_case()] * 90 + [make_case(source="shenzhen")] * 10
+    cases += [make_case(label="pneumonia")] * 7 + [make_case(label="covid")] * 3
+    weights = balanced(cases)
+    assert float(weights[:100].sum()) == pytest.approx(1)
+    assert float(weights[100:107].sum()) == pytest.approx(1)
+    assert float(weights[107:].sum()) == pytest.approx(1)
+    assert float(weights[90:100].sum()) == pytest.approx(0.25), "a tenth of the images, a quarter of the draws"
+
+
+def test_wilson_s_interval_is_the_textbook_one() -> None:
+    low, high = figures.wilson(8, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert figures.wilson(0, 0) == (0.0, 1.0)
+
+
+def test_the_area_counts_ties_half() -> None:
+    positive = np.array([True, True, False, False])
+    assert figures.auc(np.array([0.9, 0.8, 0.2, 0.1]), positive) == 1
+    assert figures.auc(np.array([0.5, 0.5, 0.5, 0.5]), positive) == 0.5
+    assert np.isnan(figures.auc(np.array([0.5]), np.array([True])))
+
+
+def test_intervals_are_wider_when_a_patient_has_many_images() -> None:
+    rng = np.random.default_rng(1)
+    value = np.repeat(rng.random(20), 10)
+    each = figures.by_patient([str(i) for i in range(200)], lambda i: float(value[i].mean()))
+    clustered = figures.by_patient([str(i // 10) for i in range(200)], lambda i: float(value[i].mean()))
+    assert clustered[1] - clustered[0] > 2 * (each[1] - each[0])
+
+
+def test_augmentation_depends_on_the_seed_alone() -> None:
+    def batch(seed: int) -> torch.Tensor:
+        g = torch.Generator().manual_seed(seed)
+        images = torch.linspace(0, 1, 4 * 32 * 32).reshape(4, 1, 32, 32)
+        theta = augment.geometry(4, g, scale=1.2, aspect=1.1, degrees=10, shift=0.1)
+        images = augment.degrade(augment.light(augment.opacities(augment.warp(images, theta), g), g), g)
+        return augment.mixup(augment.spoil(images, g), torch.eye(4), g)[0]
+
+    assert torch.equal(batch(1), batch(1))
+    assert not torch.equal(batch(1), batch(2))
+
+
+def test_mixup_keeps_targets_summing_to_one() -> None:
+    g = torch.Generator().manual_seed(1)
+    _, targets = augment.mixup(torch.rand(16, 1, 8, 8, generator=g), torch.eye(3)[torch.arange(16) % 3], g)
+    assert torch.allclose(targets.sum(1), torch.ones(16))
+    assert (targets.max(1).values < 1).any()
+
+
+def test_mobilenet_s_weights_sit_in_the_corner(tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    small = timm.create_model("mobilenetv2_100", pretrained=False)
+    save_file({k: v.contiguous() for k, v in small.state_dict().items()}, tmp_path / "w.safetensors")
+    net = networks.Chest("efficientnet_b0")
+    started = transplant.from_mobilenet(net.backbone.state_dict(), tmp_path / "w.safetensors")
+    net.backbone.load_state_dict(started)
+    old = small.state_dict()
+    key = "blocks.2.0.conv_dw.weight"
+    assert torch.equal(started[key][:144, :, 1:4, 1:4], old[key])
+    assert started[key][:, :, 0].abs().max() == 0
+    assert torch.equal(started["blocks.3.0.conv_pwl.weight"][:64, :192], old["blocks.3.0.conv_pwl.weight"])
+    assert started["blocks.5.3.bn3.weight"].abs().max() == 0
+
+
+class Line(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(2, 1)
+
+
+def distance(net: nn.Module, generator: torch.Generator) -> torch.Tensor:
+    x = torch.randn(16, 2, generator=generator)
+    return ((net.line(x)[:, 0] - x.sum(1)) ** 2).mean()  # type: ignore[operator,union-attr]
+
+
+def test_training_learns_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    plan = loop.Plan(300, 1, 1, tmp_path / "line.checkpoint.safetensors", learning_rate=0.05)
+    torch.manual_seed(1)
+    trained = loop.train(Line(), distance, plan)
+    assert distance(trained, torch.Generator().manual_seed(9)) < 0.05
+    assert loop.progress_of(plan.checkpoint)[0] == 300
+    again = loop.train(Line(), distance, replace(plan, steps=310, resume=True))
+    assert loop.progress_of(plan.checkpoint)[0] == 310
+    assert distance(again, torch.Generator().manual_seed(9)) < 0.05
+
+
+def test_training_stops_within_its_budget(tmp_path: Path) -> None:
+    plan = loop.Plan(10**6, 0.01, 1, tmp_path / "line.checkpoint.safetensors")
+    loop.train(Line(), distance, plan)
+    assert loop.progress_of(plan.checkpoint)[1] < 5
+
+
+def test_a_checkpoint_of_either_network_stays_under_20_mb() -> None:
+    for architecture in (networks.LUNG_ARCHITECTURE, networks.CHEST_ARCHITECTURE):
+        size = sum(t.numel() for t in networks.build(architecture).state_dict().values())
+        assert 2 * 2 * size < 20_000_000, "two states in half precision"
