@@ -295,23 +295,22 @@ def test_counts_of_replay_never_reach_an_entry_without_images(ward):
 
 def test_workers_readers_and_messages_at_once_never_wait_for_each_other_in_a_circle(ward):
     """Every kind of transaction that writes the audit trail, against the same entries, for a while."""
-    studies = []
-    for number in range(6):
+
+    def about(number):
         patient = make_patient(patient_id=f"P-{number}")
-        study = make_study(accession_number=f"A{number}", patient=patient)
-        ward.orders(accession_number=f"A{number}", placer_order_number=f"PL{number}", filler_order_number=f"F{number}", patient=patient)  # fmt: skip
-        ward.sees(study)
-        studies.append(study)
+        numbers = {
+            name: f"{name}-{number}" for name in ("accession_number", "placer_order_number", "filler_order_number")
+        }
+        return {"patient": patient, **numbers}
+
+    for number in range(6):
+        ward.orders(**about(number))
+        ward.sees(make_study(accession_number=f"accession_number-{number}", patient=about(number)["patient"]))
 
     def change(thread):
         for turn in range(12):
-            number = (turn + thread) % 6
             action = OrderAction.CANCEL if turn % 3 == 2 else OrderAction.CHANGE
-            priority = list(RequestedPriority)[turn % 3]
-            ward.orders(
-                action, accession_number=f"A{number}", placer_order_number=f"PL{number}", filler_order_number=f"F{number}",
-                patient=make_patient(patient_id=f"P-{number}"), requested_priority=priority,
-            )  # fmt: skip
+            ward.orders(action, **about((turn + thread) % 6), requested_priority=list(RequestedPriority)[turn % 3])
 
     def assess(_):
         for turn in range(12):

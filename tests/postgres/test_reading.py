@@ -26,7 +26,8 @@ def seed(ward, count):
                 INSERT INTO study (site, study_instance_uid, archive, first_seen_at, last_changed_at)
                 SELECT 'north', '1.2.' || n, 'pacs', %(noon)s, %(noon)s FROM generate_series(1, %(count)s) n
                 RETURNING id)
-            INSERT INTO worklist_entry (site, study_id, requested_priority, ai_state, reading_state, eligible_at, lane, read_by)
+            INSERT INTO worklist_entry (site, study_id, requested_priority, ai_state, reading_state, eligible_at, lane,
+                                        read_by)
             SELECT 'north', id, 'routine', 'not-flagged', 'unread', %(noon)s, CASE WHEN id %% 3 = 0 THEN 1 ELSE 2 END,
                    %(noon)s + id * interval '1 minute' FROM s
             """,
