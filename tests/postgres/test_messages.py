@@ -40,12 +40,18 @@ def test_a_repeat_is_counted_and_changes_nothing(ward):
 
 def test_the_same_control_id_with_another_body_is_new(ward):
     ward.book.accept(ENVELOPE, b"one", good)
-    other = ward.book.accept(ENVELOPE, b"two", lambda _: [make_event(accession_number="ACC-2", filler_order_number="F2", placer_order_number="P2")])  # fmt: skip
+    numbers = {"accession_number": "ACC-2", "filler_order_number": "F2", "placer_order_number": "P2"}
+    other = ward.book.accept(ENVELOPE, b"two", lambda _: [make_event(**numbers)])
     assert other.is_new and other.outcome == "applied"
     assert ward.one("SELECT count(*) FROM imaging_order") == 2
 
 
-@pytest.mark.parametrize("fault", [MalformedMessage("x", "PID-3"), Conflict("x"), KeyError("x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")])  # fmt: skip
+UNREADABLE = [
+    MalformedMessage("x", "PID-3"), Conflict("x"), KeyError("x"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", UNREADABLE, ids=lambda fault: type(fault).__name__)
 def test_what_cannot_be_read_is_parked_with_its_body_and_replayed_after_a_fix(ward, fault):
     def broken(_):
         raise fault
