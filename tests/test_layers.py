@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("triage", "integrations", "models")
 USE_CASES = ("triage.intake", "triage.assessment", "triage.reporting", "triage.quality")
 
-# who, and which of our own modules they may know (a name allows everything below it; their own part goes without saying)
+# who, and which of our own modules they may know: a name allows everything below it, their own part goes unsaid
 ARROWS: dict[str, tuple[str, ...]] = {
     "triage.domain": (),
     "triage.ports": ("triage.domain",),
