@@ -16,6 +16,7 @@ Any number of processes may open one folder, also a read-only one: each keeps it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -34,10 +35,11 @@ from dicomweb_client import DICOMfileClient
 from pydicom import config, dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.tag import BaseTag
 
 from integrations.dicomweb.archive import CLOCKS_AHEAD, MODALITIES, quiet_libraries
 from integrations.dicomweb.facts import instance_facts, seen_instance, study_facts
-from integrations.dicomweb.header import span, value
+from integrations.dicomweb.header import span
 from integrations.dicomweb.radiograph import USUAL, Limits, refuse_deflated_bomb, to_radiograph
 from triage.domain.errors import ArchiveUnavailable, UnusableRadiograph
 from triage.domain.imaging import InstanceFacts, Radiograph, SeenInstance, StudyFacts
@@ -204,7 +206,7 @@ class _Desk:
             raise UnusableRadiograph("undecodable", type(exc).__name__) from None
         for tag in list(dataset.keys()):  # values are parsed when first touched: here, while no client validates
             if tag.group < 0x7F00:
-                value(dataset, tag)
+                _touch(dataset, tag)
         return dataset
 
     def _from_shelf(self, file: _File, facts: InstanceFacts) -> Dataset | None:
@@ -374,6 +376,11 @@ def _header_of(path: Path, limits: Limits) -> tuple[Dataset, bool]:
 def _remove(links: Path, pid: int) -> None:
     if os.getpid() == pid:  # not in a forked child: the parent still needs them
         shutil.rmtree(links, ignore_errors=True)
+
+
+def _touch(dataset: Dataset, tag: BaseTag) -> None:
+    with contextlib.suppress(Exception):  # pydicom raises whatever the bad value provokes
+        dataset[tag]
 
 
 def _modality(file: _File) -> str:

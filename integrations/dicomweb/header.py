@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from triage.domain.errors import UnusableRadiograph
 
 config.settings.reading_validation_mode = config.IGNORE
-logging.getLogger("pydicom").setLevel(logging.ERROR)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 
 def from_json(answer: Mapping[str, Any]) -> Dataset:

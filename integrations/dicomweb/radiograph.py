@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any, BinaryIO
@@ -19,11 +17,11 @@ from typing import Any, BinaryIO
 import numpy.typing as npt
 from pydicom import dcmread, uid
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels.utils import pixel_array
 
+from integrations.dicomweb import codestream
 from integrations.dicomweb.facts import instance_facts
 from integrations.dicomweb.header import count, numbers, text
 from integrations.dicomweb.rendering import Rendering, rendering_of
@@ -147,9 +145,13 @@ def decode(dataset: Dataset, limits: Limits = USUAL) -> npt.NDArray[Any]:
     if rows * columns > limits.most_samples:
         raise UnusableRadiograph("undecodable", f"{rows} x {columns} is more than is decoded")
     _name_the_transfer_syntax(dataset)
-    _look_at_the_codestream(dataset, rows, columns)
+    codestream.look_at(dataset, rows, columns)
     try:
-        pixels: npt.NDArray[Any] = pixel_array(dataset, raw=True, correct_unused_bits=False)
+        pixels: npt.NDArray[Any] = (
+            codestream.decode_extended(dataset, rows, columns)
+            if codestream.is_extended_beyond_8_bits(dataset)
+            else pixel_array(dataset, raw=True, correct_unused_bits=False)
+        )
     except Exception as exc:  # every plug-in has errors of its own
         raise UnusableRadiograph("undecodable", type(exc).__name__) from None
     if pixels.shape != (rows, columns):
@@ -171,55 +173,14 @@ def _name_the_transfer_syntax(dataset: Dataset) -> None:
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = FileMetaDataset()
     if "TransferSyntaxUID" in dataset.file_meta:
+        if not uid.UID(text(dataset.file_meta, "TransferSyntaxUID")).is_transfer_syntax:
+            raise UnusableRadiograph("undecodable", "unknown transfer syntax")
         return
     is_implicit, is_little = dataset.original_encoding
     if is_implicit is None:
         raise UnusableRadiograph("undecodable", "no transfer syntax")
     explicit = uid.ExplicitVRLittleEndian if is_little else uid.ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if is_implicit else explicit
-
-
-def _look_at_the_codestream(dataset: Dataset, rows: int, columns: int) -> None:
-    """
-    Refuse a compressed frame that says another size than the header (it may be a bomb) or lacks its end marker.
-
-    Decoders fill what is missing of a cut frame with grey and say nothing.
-    """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_compressed or syntax in (uid.RLELossless, uid.DeflatedExplicitVRLittleEndian):
-        return
-    try:
-        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    except Exception as exc:  # damaged encapsulation (PS3.5 A.4)
-        raise UnusableRadiograph("undecodable", type(exc).__name__) from None
-    size = next(_sizes(frame), None)
-    if size is None:
-        raise UnusableRadiograph("undecodable", "no image in the compressed frame")
-    if size != (rows, columns):
-        raise UnusableRadiograph("undecodable", "the compressed frame has another size than the header")
-    if not frame[-64:].rstrip(b"\0\xff\n").endswith(b"\xd9") and b"\xff\xd9" not in frame[-64:]:
-        raise UnusableRadiograph("undecodable", "the compressed frame is cut")
-
-
-_JPEG_FRAME_HEADERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7})
-"""SOFn of JPEG (ISO 10918-1 table B.1) and SOF55 of JPEG-LS (ISO 14495-1)."""
-
-
-def _sizes(frame: bytes) -> Iterator[tuple[int, int]]:
-    """(rows, columns) as the codestream itself says: SIZ of JPEG 2000, SOFn of JPEG and JPEG-LS."""
-    start = frame.find(b"\xff\x4f\xff\x51")
-    if start >= 0 and len(frame) >= start + 24 and not frame.startswith(b"\xff\xd8"):
-        width, height, left, top = struct.unpack(">4I", frame[start + 8 : start + 24])
-        yield height - top, width - left
-        return
-    at = 2
-    while frame.startswith(b"\xff\xd8") and at + 9 <= len(frame) and frame[at] == 0xFF:
-        marker, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4], "big")
-        if marker in _JPEG_FRAME_HEADERS:
-            height, width = struct.unpack(">2H", frame[at + 5 : at + 9])
-            yield height, width
-            return
-        at += 1 if marker == 0xFF else 2 + length
 
 
 def _within_bits_stored(pixels: npt.NDArray[Any], dataset: Dataset) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.imaging import Patient
@@ -57,7 +57,7 @@ def to_dicom(
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = uid_from(b"instance", content)
+    dataset.file_meta.MediaStorageSOPInstanceUID = UID(uid_from(b"instance", content))
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = ComputedRadiographyImageStorage
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID
@@ -110,7 +110,8 @@ def _pixels(image_path: Path) -> npt.NDArray[Any]:
         with Image.open(image_path) as opened:
             upright = ImageOps.exif_transpose(opened)
             if upright.mode.startswith("I") or upright.mode == "F":
-                return np.clip(np.asarray(upright), 0, 65535).astype(np.uint16)
+                deep: npt.NDArray[Any] = np.clip(np.asarray(upright), 0, 65535).astype(np.uint16)
+                return deep
             return np.asarray(upright.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as exc:
         raise UnusableRadiograph("undecodable", type(exc).__name__) from None
