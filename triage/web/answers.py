@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field, StringConstraints
 from triage.domain.worklist import WorklistEntry
 from triage.ports import Line
 from triage.web.desk import Desk
-from triage.web.shown import VIEWS, ai_words, why_words
+from triage.web.shown import ai_words, why_words
+from triage.web.timeline import VIEWS
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
