@@ -23,7 +23,9 @@ def make_uid() -> str:
 
 def make_patient(**changes: Any) -> Patient:
     """An invented adult."""
-    return replace(Patient("P-0001", "HOSP", "Honmiya^Tarou=本宮^太郎=もとみや^たろう", date(1961, 4, 1), "M"), **changes)
+    return replace(
+        Patient("P-0001", "HOSP", "Honmiya^Tarou=本宮^太郎=もとみや^たろう", date(1961, 4, 1), "M"), **changes
+    )
 
 
 def make_order(**changes: Any) -> Order:

@@ -39,6 +39,8 @@ class Settings:
     fhir_token: str = field(repr=False)
     fhir_lookback: timedelta
     fhir_overlap: timedelta
+    patient_systems: Mapping[str, str]
+    accession_systems: Mapping[str, str]
     mllp_host: str
     mllp_port: int
     mllp_certificate: Path | None
@@ -88,6 +90,8 @@ class Settings:
             fhir_token=read.secret("FHIR_TOKEN"),
             fhir_lookback=timedelta(days=read.number("FHIR_LOOKBACK_DAYS", 2)),
             fhir_overlap=timedelta(seconds=read.number("FHIR_OVERLAP_S", 120)),
+            patient_systems=read.table("PATIENT_SYSTEMS"),
+            accession_systems=read.table("ACCESSION_SYSTEMS"),
             mllp_host=read.text("MLLP_HOST", "127.0.0.1"),
             mllp_port=int(read.number("MLLP_PORT", 2575)),
             mllp_certificate=read.path("MLLP_CERTIFICATE"),
@@ -147,6 +151,13 @@ class _Reader:
         if number < 0:
             raise Misconfigured(f"TRIAGE_{name} must not be negative")
         return number
+
+    def table(self, name: str) -> Mapping[str, str]:
+        """`issuer=uri,issuer=uri`; an issuer left out before the `=` stands for identifiers without one."""
+        pairs = [part.partition("=") for part in self.text(name, "").split(",") if part.strip()]
+        if any(not uri for _, _, uri in pairs):
+            raise Misconfigured(f"TRIAGE_{name} must read issuer=uri,issuer=uri")
+        return {issuer.strip(): uri.strip() for issuer, _, uri in pairs}
 
     def minutes(self, name: str, default: float) -> timedelta:
         return timedelta(minutes=self.number(name, default))

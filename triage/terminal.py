@@ -15,6 +15,8 @@ from triage.domain.worklist import AiState, spoken, why
 from triage.ports import Line
 from triage.settings import Settings
 
+WIDE = 110
+"""Columns from which the table has room for lane, deadline and probability; the reason names them anyway."""
 LANES = {Lane.STAT: "0 STAT", Lane.EXPEDITED: "1 expedited", Lane.ORDINARY: "2 ordinary"}
 SHOWN = {
     AiState.FLAGGED: "[bold red]▲ flagged[/]",
@@ -33,29 +35,34 @@ def person(name: str) -> str:
 
 def print_worklist(lines: Sequence[Line], at: datetime, *, title: str, console: Console | None = None) -> None:
     """The reading list as a table, one line a study, with the reason for its place."""
+    out = console or Console()
+    is_wide = out.width >= WIDE
     table = Table(title=title, title_justify="left", expand=True, show_edge=False, pad_edge=False)
     table.add_column("#", justify="right", no_wrap=True)
-    table.add_column("Patient", overflow="fold", ratio=3)
-    table.add_column("Lane", no_wrap=True)
-    table.add_column("Read by", justify="right", no_wrap=True)
+    table.add_column("Patient", no_wrap=True, max_width=28)
+    if is_wide:
+        table.add_column("Lane", no_wrap=True)
+        table.add_column("Read by", justify="right", no_wrap=True)
     table.add_column("AI", no_wrap=True)
-    table.add_column("p(COVID)", justify="right", no_wrap=True)
-    table.add_column("Why it stands here", overflow="fold", ratio=6)
+    if is_wide:
+        table.add_column("p(COVID)", justify="right", no_wrap=True)
+    table.add_column("Why it stands here", overflow="fold", ratio=1)
     for number, line in enumerate(lines, 1):
         entry = line.entry
         left = "" if entry.read_by is None else spoken(abs(entry.read_by - at))
         late = entry.read_by is not None and entry.read_by <= at
         covid = line.probabilities.get("covid")
+        lane = "" if entry.lane is None else LANES[entry.lane]
+        place = [lane, f"[red]-{left}[/]" if late else left] if is_wide else []
+        chance = ["" if covid is None else f"{covid:.2f}"] if is_wide else []
         table.add_row(
             str(number),
             person(line.patient_name) or f"entry {entry.entry_id}",
-            "" if entry.lane is None else LANES[entry.lane],
-            f"[red]-{left}[/]" if late else left,
+            *place,
             SHOWN.get(entry.ai_state, str(entry.ai_state)),
-            "" if covid is None else f"{covid:.2f}",
+            *chance,
             why(entry, at),
         )
-    out = console or Console()
     out.print(table)
     out.print("[dim]AI results are preliminary and not for diagnosis; no effect means no effect, never negative.[/]")
 

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+
 from integrations.dicomweb.archive import DicomwebArchive
 from integrations.dicomweb.folder import FolderArchive
-
 from integrations.fhir.client import BearerToken, FhirOrders, FhirReports, FhirServer
 from integrations.fhir.orders import from_document
 from integrations.fhir.site import FhirSite
@@ -83,8 +84,9 @@ class Service:
                 s.archive_url,
                 name="archive",
                 site_zone=s.zone,
-                basic=(s.archive_user, s.archive_password) if s.archive_user else None,
-                bearer=s.archive_token or None,
+                user=s.archive_user,
+                password=s.archive_password,
+                token=s.archive_token,
             )
         if s.archive_folder is None:
             raise Misconfigured("set TRIAGE_ARCHIVE_URL (a DICOMweb server) or TRIAGE_ARCHIVE_FOLDER")
@@ -99,7 +101,10 @@ class Service:
     @cached_property
     def fhir_site(self) -> FhirSite:
         """What the FHIR dialect must know of this site."""
-        return FhirSite(organization=self.settings.site, zone=self.settings.zone)
+        s = self.settings
+        return FhirSite(
+            organization=s.site, zone=s.zone, patient_systems=s.patient_systems, accession_systems=s.accession_systems
+        )
 
     @cached_property
     def fhir_server(self) -> FhirServer | None:
@@ -189,7 +194,7 @@ class Service:
         from triage.web.fhir import fhir_router
 
         s = self.settings
-        folder = s.model_folder or cards.SHIPPED
+        folder = s.model_folder or Path(cards.__file__).parent / "weights"
         chest, classifier = cards.read(folder / "chest.json")
         _, segmenter = cards.read(folder / "lungs.json")
         fhir = fhir_router(

@@ -105,7 +105,8 @@ PROCEDURES: Mapping[str, tuple[str, str]] = {
     "AP": ("36589-0", "Portable XR Chest AP single view"),
     "PA+LL": ("36643-5", "XR Chest 2 Views"),
     "LL": ("36554-4", "XR Chest Single view"),
-    "CT": ("24627-2", "CT Chest"),
+    # asked for as a radiograph, stored as a tomogram: the mix-up that the header gate must catch
+    "CT": ("36554-4", "XR Chest Single view"),
 }
 """LOINC code and text of what was ordered, by views."""
 VIEW_CODES = {

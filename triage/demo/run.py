@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from triage.terminal import print_worklist
 from triage.wiring import Service
 
 Rows = list[dict[str, Any]]
-LONGEST_WAIT = timedelta(minutes=10)
+LONGEST_WAIT = timedelta(minutes=4)
 ENTRIES = f"""
     SELECT s.study_instance_uid, {COLUMNS} FROM study s JOIN worklist_entry e ON e.study_id = s.id
      WHERE s.study_instance_uid = ANY(%s)
@@ -33,7 +34,7 @@ ENTRIES = f"""
 
 def run_demo(*, folder: str, samples: str, once: bool, rate: float) -> int:
     """Run the demo; 0 when every sample reached its right end state (and, without *once*, the user ended it)."""
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     home = Path(folder).resolve() / (_label(samples) if samples else "own")
     home.mkdir(parents=True, exist_ok=True)
     console.rule("[bold]chest triage: demo on this machine[/]")

@@ -10,19 +10,22 @@ from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from integrations.dicomweb.facts import study_facts
-from integrations.dicomweb.wrap import to_dicom
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 from rich.progress import Progress
 
+from integrations.dicomweb.facts import study_facts
+from integrations.dicomweb.wrap import to_dicom
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.imaging import Patient, StudyFacts
 from triage.domain.order import Code, Order, RequestedPriority
 from triage.domain.worklist import AiState, WorklistEntry
 from triage.postgres.book import FAILURES
 
+ZONE = ZoneInfo("Asia/Tokyo")
+"""The demo hospital's."""
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 CLASSES = ("normal", "pneumonia", "covid")
 PRIORITIES = {"S": RequestedPriority.STAT, "A": RequestedPriority.URGENT, "R": RequestedPriority.ROUTINE}
@@ -119,7 +122,7 @@ def _own(entry: Mapping[str, Any], folder: Path) -> Sample:
 
 
 def _study(path: Path) -> StudyFacts:
-    return study_facts(dcmread(path, stop_before_pixels=True, force=True))
+    return study_facts(dcmread(path, stop_before_pixels=True, force=True), ZONE)
 
 
 def samples_of(folder: Path, wrapped: Path, progress: Progress) -> list[Sample]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -36,10 +36,17 @@ ROLES = {
 
 
 class Stack:
-    """The embedded service of one folder; a context manager that leaves no process behind."""
+    """
+    The service of one folder; a context manager that leaves no process behind.
 
-    def __init__(self, home: Path, console: Console) -> None:
+    Args:
+        home: data, logs and sockets.
+        peers: TRIAGE_* settings that name real peers (database, broker, archive, EHR) instead of the embedded ones.
+    """
+
+    def __init__(self, home: Path, console: Console, peers: Mapping[str, str] | None = None) -> None:
         self._home = home
+        self._peers = dict(peers or {})
         self._console = console
         self._logs = home / "logs"
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -57,7 +64,7 @@ class Stack:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Misconfigured(f"a demo is already running in {self._home}") from None
-        for folder in (self._logs, self.archive_folder):
+        for folder in (self._logs, self.archive_folder, self._home / "tmp"):
             folder.mkdir(parents=True, exist_ok=True)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         return self
@@ -96,11 +103,14 @@ class Stack:
             Unavailable: a role did not come up; its log is named.
         """
         task = progress.add_task("starting PostgreSQL", total=len(ROLES) + 2)
-        self._postgres = embedded.start(self._home / "postgres")
+        database_url = self._peers.get("TRIAGE_DATABASE_URL", "")
+        if not database_url:
+            self._postgres = embedded.start(self._home / "postgres")
+            database_url = self._postgres.url
         progress.update(task, advance=1, description="bringing the schema up to date")
-        with connect(self._postgres.url) as db:
+        with connect(database_url) as db:
             migrate(db)
-        self._env = self._environment(self._postgres.url)
+        self._env = self._environment(database_url)
         progress.update(task, advance=1, description="starting listener, pages, sweeper, workers")
         for name, arguments in ROLES.items():
             self._spawn(name, arguments)
@@ -111,6 +121,15 @@ class Stack:
         for _ in range(len(ROLES) - 2):
             progress.advance(task)
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    @property
+    def logs(self) -> Path:
+        """Where every role writes its log."""
+        return self._logs
+
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        """The running process of a role; its process group holds the role's children."""
+        return self._children[name]
 
     def start_assessing(self) -> None:
         """Start the assess worker, the only process that loads the networks."""
@@ -129,9 +148,10 @@ class Stack:
         if not secret.exists():
             secret.touch(mode=0o600)
             secret.write_text(secrets.token_hex(32))
-        return {
+        env = {
             **inherited,
             "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self._home / "tmp"),
             "TRIAGE_SITE": "demo",
             "TRIAGE_DATABASE_URL": database_url,
             "TRIAGE_BROKER_FOLDER": str(self._home / "broker"),
@@ -147,6 +167,9 @@ class Stack:
             "TRIAGE_WEB_PORT": str(_free_port(8080)),
             "TRIAGE_WEB_SECRET": secret.read_text(),
         }
+        if "TRIAGE_ARCHIVE_URL" in self._peers:
+            del env["TRIAGE_ARCHIVE_FOLDER"]
+        return {**env, **self._peers}
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
         self._commands[name] = arguments
