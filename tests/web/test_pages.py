@@ -5,10 +5,17 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
+import psycopg
 from PIL import Image
 
 from tests.web.conftest import Room
+from triage.ports import Line
+from triage.postgres.book import Book
+from triage.web.desk import Desk
 
 
 def _order(html: str) -> list[int]:
@@ -176,3 +183,24 @@ def test_the_fragment_holds_the_same_order_as_the_page(room: Room) -> None:
     for number in range(3):
         room.arrive(number)
     assert _order(room.client.get("/fragments/worklist").text) == _order(room.client.get("/").text)
+
+
+class Silent(Book):
+    """A book whose database has gone."""
+
+    def page(self, site: str, *, limit: int, offset: int = 0, at: datetime) -> list[Line]:
+        raise psycopg.OperationalError("connection to 10.0.0.7 failed")
+
+
+def test_without_the_database_a_page_says_so_and_no_more(room: Room) -> None:
+    desk: Desk = room.app.state.desk
+    room.app.state.desk = replace(desk, book=Silent(room.book.pool, room.book.rules))
+    answer = room.client.get("/")
+    assert answer.status_code == 503
+    assert "The database does not answer." in answer.text and "10.0.0.7" not in answer.text
+
+
+def test_times_are_the_sites_own(room: Room) -> None:
+    entry = room.arrive(1, minutes_ago=0)
+    room.app.state.desk = replace(room.app.state.desk, zone=ZoneInfo("Asia/Tokyo"))
+    assert "read by 05:00: images stored" in room.client.get(f"/studies/{entry}").text

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
+import psycopg
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
@@ -94,6 +95,7 @@ def create_app(
     app.add_exception_handler(TriageError, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
+    app.add_exception_handler(psycopg.OperationalError, _refused)
     for router in (pages.router, study.router, api.router, probes.router, *extra_routers):
         app.include_router(router)
     app.mount("/static", Static(directory=Path(__file__).parent / "static"), name="static")
@@ -117,6 +119,8 @@ def _refused(request: Request, why: Exception) -> Response:
     headers: Mapping[str, str] | None = None
     if isinstance(why, HTTPException):
         status, detail, headers = why.status_code, why.detail, why.headers
+    elif isinstance(why, psycopg.OperationalError):  # its own words may name hosts and values
+        status, detail = 503, "the database does not answer"
     elif isinstance(why, RequestValidationError):  # says where and what is wrong, does not repeat what was sent
         status, detail = 422, [{"loc": fault["loc"], "msg": fault["msg"]} for fault in why.errors()]
     if "text/html" in request.headers.get("accept", ""):

@@ -35,7 +35,7 @@ def jpeg(radiograph: Radiograph) -> bytes:
     """The radiograph in the window it was decoded with, the caption written into the image."""
     grey = (np.clip(np.nan_to_num(radiograph.pixels), 0, 1) * 255).astype(np.uint8)
     image = Image.fromarray(grey).resize(size_of(radiograph), Image.Resampling.LANCZOS)
-    font = ImageFont.load_default(max(11, image.width // 64))
+    font = ImageFont.load_default(max(12, image.width // 42))
     ImageDraw.Draw(image).text(
         (8, image.height - 8), CAPTION, fill=235, font=font, anchor="ls", stroke_width=2, stroke_fill=0
     )
