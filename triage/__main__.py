@@ -111,8 +111,9 @@ def _serve(chosen: argparse.Namespace) -> int:
 
 
 def _worker(chosen: argparse.Namespace) -> int:
-    from triage.tasks import app
+    from triage.tasks import app, require_broker
 
+    require_broker(_settings())
     queues = ",".join(chosen.role or ("assess", "sweep", "deliver"))
     app.worker_main([
         "worker", "--queues", queues, "--concurrency", str(chosen.processes), "--pool", "prefork",
@@ -148,8 +149,9 @@ def _listen(chosen: argparse.Namespace) -> int:
 
 def _sweep(chosen: argparse.Namespace) -> int:
     if not chosen.once:
-        from triage.tasks import app
+        from triage.tasks import app, require_broker
 
+        require_broker(_settings())
         app.Beat(schedule=chosen.schedule or "celerybeat-schedule", loglevel="WARNING").run()
         return 0
     from triage.intake import sweep_archive, sweep_orders

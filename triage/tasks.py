@@ -30,8 +30,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     """
     Celery's configuration for a broker URL, or for a folder of the machine's own where there is none.
 
-    Raises:
-        Misconfigured: neither is set.
+    With neither, only what needs no broker works: `require_broker` is what the long-lived roles call first.
     """
     every = settings.sweep_every_s
     options: dict[str, Any] = {
@@ -61,7 +60,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     if settings.broker_url:
         return {**options, "broker_url": settings.broker_url}
     if settings.broker_folder is None:
-        raise Misconfigured("set TRIAGE_BROKER_URL (Redis, RabbitMQ) or TRIAGE_BROKER_FOLDER")
+        return options
     queue, control = settings.broker_folder / "queue", settings.broker_folder / "control"
     for folder in (queue, control):
         folder.mkdir(parents=True, exist_ok=True)
@@ -72,6 +71,17 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "polling_interval": 0.1,
     }
     return {**options, "broker_url": "filesystem://", "broker_transport_options": transport}
+
+
+def require_broker(settings: Settings) -> None:
+    """
+    Stop a role that could never hear of work.
+
+    Raises:
+        Misconfigured: no broker is set.
+    """
+    if not settings.broker_url and settings.broker_folder is None:
+        raise Misconfigured("set TRIAGE_BROKER_URL (Redis, RabbitMQ) or TRIAGE_BROKER_FOLDER")
 
 
 @cache

@@ -180,11 +180,13 @@ class _Desk:
         self._look_again_at = 0.0
 
     def look(self) -> list[_File]:
-        """Bring the list up to date and give it, in order of names; at most a twentieth of the time goes into this."""
+        """Bring the list up to date and give it, in order of names; looking takes at most a twentieth of the time."""
         if time.monotonic() >= self._look_again_at:
             started = time.monotonic()
-            self._update()
-            self._look_again_at = time.monotonic() + min(5.0, 19 * (time.monotonic() - started) - 0.1)
+            there = self._there()
+            took_s = time.monotonic() - started
+            self._look_again_at = time.monotonic() + (min(5.0, 19 * took_s) if took_s > 0.01 else 0)
+            self._update(there)
         return [self._files[path] for path in sorted(self._files)]
 
     def fetch(self, facts: InstanceFacts) -> Dataset:
@@ -221,8 +223,7 @@ class _Desk:
         except requests.HTTPError:  # the client's wrapping of whatever happened
             return None
 
-    def _update(self) -> None:
-        there = self._there()
+    def _update(self, there: dict[Path, Stamp]) -> None:
         for gone in self._files.keys() - there.keys():
             self._forget(gone)
         changed = [path for path, stamp in there.items() if self._is_new(path, stamp)]

@@ -45,7 +45,8 @@ CHEST_LIMITS = (
     "All COVID images but a few come from one hospital, all pneumonias from another: class and source are confounded, "
     "internal figures are therefore too good and say little of another hospital.",
     "Pneumonia labels were text-mined from reports (NIH ChestX-ray14) and are often wrong.",
-    "Trained on 8-bit images of 384 pixels, some lossy, and read at 160 pixels across the lungs: detail below about 4 mm is not seen.",
+    "Trained on 8-bit images of 384 pixels, some lossy, and read at 160 pixels across the lungs: detail below about "
+    "4 mm is not seen.",
     "Adults only. COVID-19 images date from 2020; later variants and vaccinated patients were not seen.",
     "The gate knows what it was shown; an unfamiliar device or disease may pass it.",
 )
