@@ -61,6 +61,11 @@ class Bar:
         return f"{self.probability * 100:.0f}%"
 
     @property
+    def exact(self) -> str:
+        """The probability beside its operating point: near the line, whole percents would contradict it."""
+        return f"{self.probability * 100:.1f}%"
+
+    @property
     def is_above(self) -> bool:
         """At or above the operating point."""
         return self.threshold is not None and self.probability >= self.threshold
