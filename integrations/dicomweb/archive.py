@@ -43,8 +43,8 @@ _NEEDED_OF_IMAGES = ("Rows", "Columns", "PhotometricInterpretation")
 
 
 def quiet_libraries() -> None:
-    """These log URLs and paths, which hold accession numbers, patient numbers and UIDs."""
-    for name in ("dicomweb_client", "urllib3", "requests"):
+    """These log URLs, paths and tracebacks, which hold accession numbers, patient numbers and UIDs."""
+    for name in ("dicomweb_client", "urllib3", "requests", "retrying"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -85,6 +85,13 @@ class DicomwebArchive:
         self._limits = limits
         self._new_session = session
         self._local = threading.local()
+        self._sessions: list[requests.Session] = []
+
+    def close(self) -> None:
+        """Close the connections of all threads; the next question opens new ones."""
+        self._local = threading.local()
+        while self._sessions:
+            self._sessions.pop().close()
 
     def studies_since(self, since: datetime, until: datetime) -> Iterator[StudyFacts]:
         """
@@ -242,6 +249,7 @@ class DicomwebArchive:
         """This thread's client; requests' sessions are not made to be shared."""
         if not hasattr(self._local, "client"):
             session = self._new_session()
+            self._sessions.append(session)
             if self._auth is not None:
                 session.auth = self._auth
             client = DICOMwebClient(
@@ -258,6 +266,14 @@ class DicomwebArchive:
         Raises:
             ArchiveUnavailable: the answer is not whole.
         """
+        try:
+            self._refuse_in_part(response)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def _refuse_in_part(self, response: requests.Response) -> None:
         if response.status_code == 404:
             raise _Unknown
         is_search = (response.request.path_url or "").partition("?")[0].endswith(("/studies", "/instances"))
@@ -270,7 +286,6 @@ class DicomwebArchive:
                 raise ArchiveUnavailable(f"{self.name}: answering, then cut short")
         elif kind.lower().startswith("application/dicom") and "json" not in kind and response.ok:
             response.headers["Content-Type"] = "multipart/related"  # one bare part: the client warns, else reads it
-        return response
 
 
 class _Unknown(Exception):

@@ -82,7 +82,8 @@ def make_table(first: int, entries: list[int], bits: int, *, as_bytes: bool = Fa
 def in_syntax(dataset: Dataset, syntax: uid.UID) -> bytes:
     """The file of *dataset* in another transfer syntax, by whichever plug-in can write it."""
     if syntax in (uid.RLELossless, uid.JPEGLSLossless, uid.JPEGLSNearLossless):
-        dataset.compress(syntax, **({"jls_error": 2} if syntax == uid.JPEGLSNearLossless else {}))
+        how = {"jls_error": 2} if syntax == uid.JPEGLSNearLossless else {}
+        dataset.compress(syntax, generate_instance_uid=False, **how)
     elif syntax in (uid.JPEG2000Lossless, uid.JPEG2000):
         _encapsulated(dataset, syntax, _jpeg_2000(dataset, lossy=syntax == uid.JPEG2000))
     elif syntax == uid.JPEGBaseline8Bit:
