@@ -22,9 +22,9 @@ from pydicom.errors import InvalidDicomError
 
 from integrations.dicomweb.facts import instance_facts, seen_instance, study_facts
 from integrations.dicomweb.header import count, from_json, span, text, texts
-from integrations.dicomweb.radiograph import USUAL, Limits, to_radiograph
+from integrations.dicomweb.radiograph import USUAL, Limits, read, to_radiograph
 from integrations.peer import speaking_to
-from triage.domain.errors import ArchiveUnavailable, UnusableRadiograph
+from triage.domain.errors import ArchiveUnavailable, TriageError, UnusableRadiograph
 from triage.domain.imaging import InstanceFacts, Radiograph, SeenInstance, StudyFacts
 
 MODALITIES = ("CR", "DX")
@@ -61,7 +61,7 @@ class DicomwebArchive:
         password: str = "",
         token: str | Callable[[], str] = "",
         timeout_s: float | tuple[float, float] = (5.0, 30.0),
-        page_size: int = 100,
+        page_size: int | None = None,
         limits: Limits = USUAL,
         session: Callable[[], requests.Session] = requests.Session,
     ) -> None:
@@ -72,7 +72,8 @@ class DicomwebArchive:
             user, password: for HTTP basic authentication.
             token: a bearer token, or what gives one that is still good.
             timeout_s: (to connect, between two bytes); one number is both.
-            page_size: studies or instances asked for at a time; the server may give fewer.
+            page_size: studies or instances asked for at a time; None leaves it to the server. Orthanc 1.10 with a limit
+                and ModalitiesInStudy gives one page and calls the next ones empty, so studies would be lost.
             session: makes a session per thread, with certificates or proxies of its own.
         """
         quiet_libraries()
@@ -128,7 +129,7 @@ class DicomwebArchive:
             return client.search_for_instances(  # type: ignore[no-any-return]
                 study_instance_uid=study_instance_uid,
                 limit=self._page_size,
-                offset=offset,
+                offset=offset or None,
                 fields=list(_INSTANCE_FIELDS),
             )
 
@@ -150,7 +151,7 @@ class DicomwebArchive:
         listed = {seen.sop_instance_uid: seen for seen in self.instances(study_instance_uid)}
         try:
             with self._speaking():
-                metadata = self._client().retrieve_study_metadata(study_instance_uid)
+                metadata = self._objects(self._client().retrieve_study_metadata(study_instance_uid))
         except _Unknown:
             metadata = []
         known = {
@@ -162,8 +163,8 @@ class DicomwebArchive:
             raise ArchiveUnavailable(
                 f"{self.name}: metadata of {len(listed) - len(missing)} of {len(listed)} instances"
             )
-        read = [(uid, self._header(study_instance_uid, uid, answer, listed.get(uid))) for uid, answer in known.items()]
-        for uid, header in read:
+        found = [(uid, self._header(study_instance_uid, uid, answer, listed.get(uid))) for uid, answer in known.items()]
+        for uid, header in found:
             yield header if isinstance(header, InstanceFacts) else (uid, header)
 
     def radiograph(self, facts: InstanceFacts) -> Radiograph:
@@ -195,10 +196,16 @@ class DicomwebArchive:
                 dataset = self._client().retrieve_instance(study_uid, series_uid, sop_uid)
         except (_Unknown, IndexError):  # IndexError: an answer without a part
             raise ArchiveUnavailable(f"{self.name}: instance {sop_uid} did not come") from None
-        except (InvalidDicomError, ValueError, EOFError) as exc:  # ValueError: the client's for what is no multipart
-            if isinstance(exc, InvalidDicomError):
+        except InvalidDicomError:  # no preamble: some archives give back what was stored without one
+            dataset = read(self._local.part, self._limits)
+            if not text(dataset, "SOPInstanceUID"):
                 raise UnusableRadiograph("unreadable-header", "no DICOM file came") from None
+        except ValueError:  # the client's, for what is no multipart
             raise ArchiveUnavailable(f"{self.name}: answered, but not with one instance") from None
+        except TriageError:
+            raise
+        except Exception as exc:  # pydicom raises whatever the bad bytes provoke
+            raise UnusableRadiograph("unreadable-header", type(exc).__name__) from None
         if text(dataset, "SOPInstanceUID") != sop_uid:
             raise ArchiveUnavailable(f"{self.name}: another instance came than {sop_uid}")
         return dataset  # type: ignore[no-any-return]
@@ -210,7 +217,7 @@ class DicomwebArchive:
             return client.search_for_studies(  # type: ignore[no-any-return]
                 search_filters=dict(filters),
                 limit=self._page_size,
-                offset=offset,
+                offset=offset or None,
                 fields=list(_STUDY_FIELDS),
             )
 
@@ -229,12 +236,21 @@ class DicomwebArchive:
         offset, last = 0, [""]
         while True:
             with self._speaking():
-                answers = page(offset)
+                answers = self._objects(page(offset))
             uids = [_first(answer, uid_tag) for answer in answers]
             if not answers or uids == last:
                 return
             yield from (one for uid, one in zip(uids, answers, strict=True) if uid not in seen and not seen.add(uid))  # type: ignore[func-returns-value]
             offset, last = offset + len(answers), uids
+
+    def _objects(self, answer: Any) -> list[Json]:
+        """
+        Raises:
+            ArchiveUnavailable: *answer* is no list of objects.
+        """
+        if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
+            raise ArchiveUnavailable(f"{self.name}: answered, but not with DICOM JSON")
+        return answer
 
     def _facts(self, dataset: Dataset) -> Iterator[StudyFacts]:
         try:
@@ -284,7 +300,9 @@ class DicomwebArchive:
             boundary = kind.partition("boundary=")[2].partition(";")[0].strip(' "')
             if boundary and f"--{boundary}--".encode() not in response.content[-len(boundary) - 64 :]:
                 raise ArchiveUnavailable(f"{self.name}: answering, then cut short")
+            self._local.part = response.content.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0]
         elif kind.lower().startswith("application/dicom") and "json" not in kind and response.ok:
+            self._local.part = response.content
             response.headers["Content-Type"] = "multipart/related"  # one bare part: the client warns, else reads it
 
 

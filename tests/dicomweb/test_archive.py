@@ -72,11 +72,19 @@ def test_the_search_asks_for_cr_and_dx_of_the_days_around(pacs: Pacs) -> None:
     assert all("00201208" in query["includefield"] for query in queries)
 
 
+@pytest.mark.parametrize("page_size", [None, 4])
 @pytest.mark.parametrize("page", [1, 3, 1000])
-def test_every_study_comes_once_however_the_server_pages(pacs: Pacs, page: int) -> None:
+def test_every_study_comes_once_however_the_server_pages(pacs: Pacs, page: int, page_size: int | None) -> None:
     pacs.held = [make_dataset() for _ in range(7)]
     pacs.page = page
-    assert sorted(listed(archive_of(pacs, page_size=4))) == sorted(one.StudyInstanceUID for one in pacs.held)
+    assert sorted(listed(archive_of(pacs, page_size=page_size))) == sorted(one.StudyInstanceUID for one in pacs.held)
+
+
+def test_no_limit_is_sent_unless_asked_for(pacs: Pacs) -> None:
+    """Orthanc 1.10 given a limit and ModalitiesInStudy calls every page after the first empty."""
+    pacs.held = [make_dataset() for _ in range(3)]
+    assert len(listed(archive_of(pacs))) == 3
+    assert not any("limit" in query for _, query, _ in pacs.asked)
 
 
 def test_an_arrival_between_two_pages_repeats_a_study_only_to_the_server(pacs: Pacs) -> None:
@@ -215,6 +223,13 @@ def test_a_part_that_is_no_dicom_is_unusable(pacs: Pacs) -> None:
         archive_of(pacs).radiograph(facts)
 
 
+def test_a_damaged_file_is_unusable_whatever_pydicom_raises(pacs: Pacs) -> None:
+    content = file_of(make_dataset())
+    facts = misbehave(pacs, pacs.multipart([content[:132] + b"\xff" * 300 + content[132:]]))
+    with pytest.raises((UnusableRadiograph, ArchiveUnavailable)):
+        archive_of(pacs).radiograph(facts)
+
+
 def test_a_server_that_sends_one_bare_part_is_understood(pacs: Pacs) -> None:
     dataset = make_dataset()
     pacs.held = [dataset]
@@ -247,9 +262,10 @@ def test_every_error_status_is_unavailable_at_once_and_names_no_patient(pacs: Pa
     assert len(pacs.asked) == 1
 
 
-def test_no_json_is_unavailable(pacs: Pacs) -> None:
-    pacs.answer = lambda path, query: (200, "text/html", b"<html>sign in</html>")
-    with pytest.raises(ArchiveUnavailable, match="not with JSON"):
+@pytest.mark.parametrize("body", [b"<html>sign in</html>", b'["no", "objects"]', b"7", b'{"error'])
+def test_no_dicom_json_is_unavailable(pacs: Pacs, body: bytes) -> None:
+    pacs.answer = lambda path, query: (200, "text/html", body)
+    with pytest.raises(ArchiveUnavailable, match=r"not with (DICOM )?JSON"):
         listed(archive_of(pacs))
 
 
