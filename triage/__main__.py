@@ -106,7 +106,14 @@ def _serve(chosen: argparse.Namespace) -> int:
         raise Misconfigured("TRIAGE_WEB_HOST: only a loopback address, until people can sign in for real")
     app = Service(settings).web_app(os.environ.get("TRIAGE_WEB_SECRET") or secrets.token_hex(32))
     # no access log of uvicorn's: it writes whole URLs, and FHIR searches carry identifiers in theirs
-    uvicorn.run(app, host=settings.web_host, port=settings.web_port, access_log=False, log_config=None)
+    uvicorn.run(
+        app,
+        host=settings.web_host,
+        port=settings.web_port,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=2,
+    )
     return 0
 
 

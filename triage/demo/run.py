@@ -44,7 +44,9 @@ def run_demo(*, folder: str, samples: str, once: bool, rate: float) -> int:
             "Running as root: PostgreSQL runs in a user namespace where it is not root; no account is made.",
         )
     with _progress(console) as progress:
-        chosen = samples_of(Path(samples), home / "wrapped", progress) if samples else own_samples()
+        chosen, left_out = samples_of(Path(samples), home / "wrapped", progress) if samples else (own_samples(), [])
+    for words in left_out:
+        console.print(f"[yellow]left out[/]: {words}")
     with Stack(home, console) as stack:
         with _progress(console) as progress:
             stack.start(progress)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.progress import Progress
 
 from integrations.dicomweb.facts import study_facts
 from integrations.dicomweb.wrap import to_dicom
-from triage.domain.errors import UnusableRadiograph
+from triage.domain.errors import Misconfigured, UnusableRadiograph
 from triage.domain.imaging import Patient, StudyFacts
 from triage.domain.order import Code, Order, RequestedPriority
 from triage.domain.worklist import AiState, WorklistEntry
@@ -29,7 +30,8 @@ ZONE = ZoneInfo("Asia/Tokyo")
 PICTURES = frozenset({".png", ".jpg", ".jpeg"})
 CLASSES = ("normal", "pneumonia", "covid")
 PRIORITIES = {"S": RequestedPriority.STAT, "A": RequestedPriority.URGENT, "R": RequestedPriority.ROUTINE}
-PIXEL_GATE = frozenset({"lungs-implausible", "out-of-distribution", "too-small", "blank"})
+TAKEN_AT = datetime(2026, 11, 2, 9, 0, tzinfo=ZONE)
+"""The invented acquisition instant of pictures; fixed, so that a second run sends the same."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,12 @@ class Ending:
     Attributes:
         reason: None for an assessed one; else the code it must be refused with.
         lane: where it must stand, where that is fixed.
-        gate_may_refuse: real radiographs may be refused by the pixel gate; our own must pass it.
+        may_be_refused: a user's radiograph may be refused, for a named reason; our own must be assessed.
     """
 
     reason: str | None = None
     lane: int | None = None
-    gate_may_refuse: bool = False
+    may_be_refused: bool = False
 
     def complaint(self, entry: WorklistEntry | None) -> str:
         """What is wrong with *entry*, "" if nothing."""
@@ -56,7 +58,8 @@ class Ending:
         if self.reason is None:
             if entry.ai_state in {AiState.FLAGGED, AiState.NOT_FLAGGED}:
                 return ""
-            if self.gate_may_refuse and (entry.ai_state is AiState.NOT_ELIGIBLE):
+            refused = entry.ai_state is AiState.NOT_ELIGIBLE or entry.ai_reason in {"undecodable", "unreadable-header"}
+            if self.may_be_refused and refused:
                 return ""
             return f"is {entry.ai_state} ({entry.ai_reason}), should be assessed"
         wanted = AiState.FAILED if self.reason in FAILURES else AiState.NOT_ELIGIBLE
@@ -122,33 +125,52 @@ def _own(entry: Mapping[str, Any], folder: Path) -> Sample:
 
 
 def _study(path: Path) -> StudyFacts:
-    return study_facts(dcmread(path, stop_before_pixels=True, force=True), ZONE)
+    """
+    What the header says of the study.
+
+    Raises:
+        UnusableRadiograph: the file is no DICOM, or names no study.
+    """
+    try:
+        return study_facts(dcmread(path, stop_before_pixels=True, force=True), ZONE)
+    except (InvalidDicomError, OSError, ValueError, AttributeError, EOFError) as why:
+        raise UnusableRadiograph("unreadable-header", type(why).__name__) from None
 
 
-def samples_of(folder: Path, wrapped: Path, progress: Progress) -> list[Sample]:
+def samples_of(folder: Path, wrapped: Path, progress: Progress) -> tuple[list[Sample], list[str]]:
     """
     The radiographs of a user's folder; pictures are wrapped as CR images of invented patients.
 
     A class is taken from `labels.csv` (file,label) or the name of the folder a file lies in; neither is needed.
 
+    Returns:
+        The samples, and what was left out with its reason.
     Raises:
-        UnusableRadiograph: the folder holds no radiograph at all.
+        Misconfigured: there is no such folder, or it holds no radiograph at all.
     """
     if not folder.is_dir():
-        raise UnusableRadiograph("unreadable-header", f"SAMPLES: no folder {folder}")
+        raise Misconfigured(f"SAMPLES: no folder {folder}")
     labels = _labels(folder)
-    paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name not in {"labels.csv", "manifest.csv"}]
+    paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.suffix.lower() != ".csv"]
     task = progress.add_task("reading the folder of radiographs", total=len(paths))
     found: dict[str, Sample] = {}
+    left_out: list[str] = []
     for number, path in enumerate(paths, 1):
         progress.advance(task)
-        label = labels.get(path.relative_to(folder).as_posix()) or labels.get(path.name) or _folder_class(path, folder)
-        sample = _users(path, wrapped, number, label)
-        if sample is not None:
-            found.setdefault(sample.study_instance_uid, sample)
+        name = path.relative_to(folder).as_posix()
+        label = labels.get(name) or labels.get(path.name) or _folder_class(path, folder)
+        try:
+            sample = _users(path, wrapped, number, label)
+        except UnusableRadiograph as why:
+            left_out.append(f"{name}: {why}")
+            continue
+        if found.setdefault(sample.study_instance_uid, sample) is not sample:
+            found[sample.study_instance_uid] = replace(
+                found[sample.study_instance_uid], files=(*found[sample.study_instance_uid].files, *sample.files)
+            )
     if not found:
-        raise UnusableRadiograph("unreadable-header", f"SAMPLES: no PNG, JPEG or DICOM radiograph in {folder}")
-    return list(found.values())
+        raise Misconfigured(f"SAMPLES: no PNG, JPEG or DICOM radiograph in {folder}")
+    return list(found.values()), left_out
 
 
 def _labels(folder: Path) -> dict[str, str]:
@@ -164,22 +186,16 @@ def _folder_class(path: Path, folder: Path) -> str:
     return next((part for part in parts if part in CLASSES), "")
 
 
-def _users(path: Path, wrapped: Path, number: int, label: str) -> Sample | None:
-    """One of the user's files as a sample; None for what is neither a picture nor DICOM."""
+def _users(path: Path, wrapped: Path, number: int, label: str) -> Sample:
+    """
+    One of the user's files as a sample.
+
+    Raises:
+        UnusableRadiograph: it is neither a picture nor DICOM.
+    """
+    path_to_send = path
     if path.suffix.lower() in PICTURES:
-        wrapped.mkdir(parents=True, exist_ok=True)
-        patient = Patient(f"DEMO-{number:04d}", "DEMO", f"Sample^Number{number:03d}", date(1960, 1, 1), "O")
-        dataset = to_dicom(path, patient=patient, accession_number=f"DEMO{number:05d}")
-        stored = wrapped / f"{dataset.SOPInstanceUID}.dcm"
-        if not stored.exists():
-            dataset.save_as(stored, enforce_file_format=True)
-        path_to_send, name = stored, path.name
-    else:
-        try:
-            dcmread(path, stop_before_pixels=True)
-        except (InvalidDicomError, OSError):
-            return None
-        path_to_send, name = path, path.name
+        path_to_send = _wrapped(path, wrapped)
     study = _study(path_to_send)
     order = Order(
         patient=study.patient,
@@ -192,12 +208,19 @@ def _users(path: Path, wrapped: Path, number: int, label: str) -> Sample | None:
         scheduled_at=study.study_at,
     )
     return Sample(
-        name=name, files=(path_to_send,), label=label, study=study, order=order,
+        name=path.name, files=(path_to_send,), label=label, study=study, order=order,
         message=("ORM^O01", "OMI^O23")[number % 2], charset="UNICODE UTF-8",
-        comes_before_order=number % 7 == 0, ending=Ending(gate_may_refuse=True),
+        comes_before_order=number % 7 == 0, ending=Ending(may_be_refused=True),
     )  # fmt: skip
 
 
-def in_sending_order(samples: Sequence[Sample]) -> Iterator[Sample]:
-    """The order in which studies arrive: as listed; STAT among the rest, not first."""
-    yield from samples
+def _wrapped(path: Path, folder: Path) -> Path:
+    """A picture as a CR image of an invented patient, all derived from its bytes, kept for the next run."""
+    number = f"{int(hashlib.sha256(path.read_bytes()).hexdigest(), 16) % 10**8:08d}"
+    stored = folder / f"{number}.dcm"
+    if not stored.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        patient = Patient(f"DEMO-{number}", "DEMO", f"Sample^N{number}", date(1960, 1, 1), "O")
+        dataset = to_dicom(path, patient=patient, study_at=TAKEN_AT, accession_number=f"D{number}")
+        dataset.save_as(stored, enforce_file_format=True)
+    return stored
