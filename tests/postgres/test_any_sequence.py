@@ -185,6 +185,8 @@ class AnySequence(RuleBasedStateMachine):
         elif what == "crash":
             self.ward.crashes(lease)
             self.book.offer_expired()
+            self.make_ready()
+            self.leases += self.ward.lease(1)  # another takes over: the one that crashed may yet come back
 
     def a_delivery_is_tried(self, state):
         self.by("deliver")
@@ -334,7 +336,7 @@ class AnySequence(RuleBasedStateMachine):
         assert self.book.first_broken_audit_row() is None
 
 
-@pytest.mark.parametrize(("model_is_on", "examples", "steps"), [(True, 45, 40), (False, 8, 25)], ids=["on", "off"])
+@pytest.mark.parametrize(("model_is_on", "examples", "steps"), [(True, 35, 40), (False, 8, 25)], ids=["on", "off"])
 def test_any_sequence_of_events_keeps_the_promises(pool, model_is_on, examples, steps):
     machine = type("Machine", (AnySequence,), {"pool": pool, "model_is_on": model_is_on})
     run_state_machine_as_test(
