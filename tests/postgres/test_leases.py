@@ -295,7 +295,7 @@ def test_counts_of_replay_never_reach_an_entry_without_images(ward):
 
 
 @pytest.mark.xfail(raises=psycopg.errors.DeadlockDetected, strict=False,
-                   reason="open: two transactions still now and then lock worklist rows in a circle; cause not found")  # fmt: skip
+                   reason="open: worklist rows are now and then locked in a circle; cause not found")  # fmt: skip
 def test_workers_readers_and_messages_at_once_never_wait_for_each_other_in_a_circle(ward):
     """Every kind of transaction that writes the audit trail, against the same entries, for a while."""
 
