@@ -212,7 +212,7 @@ class _Desk:
         return dataset
 
     def _from_shelf(self, file: _File, facts: InstanceFacts) -> Dataset | None:
-        """The data set as the client gives it; None where it has none, or knows the transfer syntax not (deflated)."""
+        """The data set as the client gives it; None where it passed the file over, or deflated ones."""
         client = self._shelved.get(file.path)
         if client is None:
             return None
@@ -299,17 +299,15 @@ class _Desk:
         if len(set(map(id, self._shelved.values()))) >= MOST_SHELVES:
             paths = [*self._shelved, *paths]
             self._shelved.clear()
-        client, indexed = self._client_of(paths) if paths else (None, set[str]())
+        client = self._client_of(paths) if paths else None
         if client is None and paths:
-            paths = [path for path in paths if self._client_of([path])[0]]
-            client, indexed = self._client_of(paths)
-        for path in paths:
-            seen = self._files[path].seen
-            if seen and seen.sop_instance_uid in indexed:
-                self._shelved[path] = client
+            paths = [path for path in paths if self._client_of([path])]
+            client = self._client_of(paths)
+        if client is not None:
+            self._shelved.update(dict.fromkeys(paths, client))
 
-    def _client_of(self, paths: list[Path]) -> tuple[Any, set[str]]:
-        """A client over links to *paths* and the SOP Instance UIDs it knows; None where a file stopped its update."""
+    def _client_of(self, paths: list[Path]) -> Any:
+        """A client over links to *paths*; None where a file stopped its update. It may have passed over some."""
         self._shelves += 1
         shelf = self._links / str(self._shelves)
         shelf.mkdir()
@@ -317,10 +315,9 @@ class _Desk:
             (shelf / str(number)).symlink_to(path.resolve())
         modes = config.settings.reading_validation_mode, config.settings.writing_validation_mode
         try:
-            client = DICOMfileClient(f"file://{shelf}", in_memory=True, readonly=True)
-            return client, {str(one["00080018"]["Value"][0]) for one in client.search_for_instances()}
+            return DICOMfileClient(f"file://{shelf}", in_memory=True, readonly=True)
         except Exception:  # the client catches some of what broken files provoke
-            return None, set()
+            return None
         finally:
             config.settings.reading_validation_mode, config.settings.writing_validation_mode = modes
 
