@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -25,6 +26,7 @@ from rich.progress import Progress
 
 from integrations.hl7.framing import frame
 from integrations.hl7.order_message import order_message
+from tests.fhir.making import faults, strongest_validator
 from triage.demo.sample import Sample, own_samples
 from triage.demo.stack import Stack
 from triage.domain.imaging import StudyFacts
@@ -176,7 +178,9 @@ def test_every_study_is_assessed_once_and_delivered(stack: Stack, sent: list[Sen
         assert (state["current"], state["delivered"]) == (1, 1)
 
 
-def test_results_read_back_from_the_fhir_server_are_valid(stack: Stack, sent: list[Sent], tmp_path: Path) -> None:
+def test_results_read_back_from_the_fhir_server_are_valid(
+    stack: Stack, sent: list[Sent], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     wait_for_delivery(stack, sent)
     base = os.environ["TRIAGE_TEST_FHIR"]
     for one in sent:
@@ -184,15 +188,25 @@ def test_results_read_back_from_the_fhir_server_are_valid(stack: Stack, sent: li
         reports = httpx.get(f"{base}/DiagnosticReport", params={"_count": "200"}).json().get("entry", [])
         mine = [e["resource"] for e in reports if accession in json.dumps(e["resource"])]
         assert [r["status"] for r in mine] == ["preliminary"], f"{len(mine)} reports for one study"
-        for number, resource in enumerate([mine[0], *(_read(base, r["reference"]) for r in mine[0]["result"])]):
+        observations = [_read(base, r["reference"]) for r in mine[0]["result"]]
+        device = _read(base, observations[0]["device"]["reference"])
+        provenance = _provenance_of(base, mine[0]["id"])
+        assert observations and {o["status"] for o in observations} == {"preliminary"}
+        for number, resource in enumerate([mine[0], *observations, device, provenance]):
             (tmp_path / f"{accession}-{number}.json").write_text(json.dumps(resource))
     assert _medplum_complaints(tmp_path) == {}
-    package = os.environ.get("TRIAGE_TEST_FHIR_PACKAGE")
-    if package:
-        assert _pyrofile_complaints(tmp_path, Path(package)) == {}
+    validator = strongest_validator(tmp_path_factory.mktemp("pyrofile"))
+    told = {path.name: faults(validator, json.loads(path.read_text())) for path in tmp_path.glob("*.json")}
+    assert len(told) == 4 * len(sent)
+    assert {name: words for name, words in told.items() if words} == {}
 
 
-def _read(base: str, reference: str) -> dict[str, object]:
+def _provenance_of(base: str, report_id: str) -> dict[str, Any]:
+    found = httpx.get(f"{base}/Provenance", params={"target": f"DiagnosticReport/{report_id}"}).json()
+    return next(e["resource"] for e in found["entry"])  # type: ignore[no-any-return]
+
+
+def _read(base: str, reference: str) -> dict[str, Any]:
     answer = httpx.get(f"{base}/{reference}")
     assert answer.status_code == 200
     return answer.json()  # type: ignore[no-any-return]
@@ -204,12 +218,6 @@ def _medplum_complaints(folder: Path) -> dict[str, str]:
     told: dict[str, str] = json.loads(done.stdout)
     assert told
     return {name: words for name, words in told.items() if words != "PASS"}
-
-
-def _pyrofile_complaints(folder: Path, package: Path) -> dict[str, object]:
-    from tests.fhir.validating import complaints
-
-    return {path.name: found for path in folder.glob("*.json") if (found := complaints(path, package))}
 
 
 def test_a_repeated_store_and_order_change_nothing(stack: Stack, sent: list[Sent]) -> None:
