@@ -310,7 +310,7 @@ class _Desk:
         """A client over links to *paths*; None where a file stopped its update. It may have passed over some."""
         self._shelves += 1
         shelf = self._links / str(self._shelves)
-        shelf.mkdir()
+        shelf.mkdir(parents=True)  # cleaners of /tmp take folders that rest; files are then read directly
         for number, path in enumerate(paths):
             (shelf / str(number)).symlink_to(path.resolve())
         modes = config.settings.reading_validation_mode, config.settings.writing_validation_mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -238,6 +239,19 @@ def test_many_threads_read_while_the_folder_grows(archive: FolderArchive) -> Non
     assert len(set(sums)) == 1  # the same pixels under the same window, whatever else went on
     assert len(listed(archive)) == 24
     assert config.settings.reading_validation_mode == config.IGNORE
+
+
+def test_a_cleaner_of_temporary_files_does_no_harm(archive: FolderArchive) -> None:
+    first, second = make_dataset(), make_dataset()
+    put(archive, file_of(first), "one.dcm")
+    assert len(listed(archive)) == 1
+    shutil.rmtree(archive._desk._links)
+    put(archive, file_of(second), "two.dcm")
+    assert len(listed(archive)) == 2
+    for dataset in (first, second):
+        (facts,) = archive.headers(dataset.StudyInstanceUID)
+        assert isinstance(facts, InstanceFacts)
+        assert archive.radiograph(facts).pixels.size
 
 
 def test_a_forked_child_reads_for_itself(archive: FolderArchive) -> None:
