@@ -40,6 +40,8 @@ NEEDED = (
     "TRIAGE_TEST_REDIS",
     "TRIAGE_TEST_POSTGRES",
 )
+ISSUER, ACCESSION_SYSTEM = "MINATO-RIS", "https://minato.example/accession"
+PATIENT_ISSUER, PATIENT_SYSTEM = "MINATO", "https://minato.example/patient"
 MISSING = [name for name in NEEDED if not os.environ.get(name)]
 pytestmark = [
     pytest.mark.peer,
@@ -105,6 +107,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "TRIAGE_BROKER_URL": os.environ["TRIAGE_TEST_REDIS"],
         "TRIAGE_ARCHIVE_URL": os.environ["TRIAGE_TEST_ORTHANC"],
         "TRIAGE_FHIR_URL": os.environ["TRIAGE_TEST_FHIR"],
+        "TRIAGE_ACCESSION_SYSTEMS": f"{ISSUER}={ACCESSION_SYSTEM}",
+        "TRIAGE_PATIENT_SYSTEMS": f"{PATIENT_ISSUER}={PATIENT_SYSTEM}",
     }
     quiet = Console(quiet=True)
     with Stack(tmp_path_factory.mktemp("peers"), quiet, peers) as running:
@@ -244,6 +248,41 @@ def test_a_late_instance_opens_a_second_run(stack: Stack, sent: list[Sent]) -> N
         while (row := db.execute(query, (sent[1].study.study_instance_uid,)).fetchone()) != {"runs": 2, "current": 1}:
             assert time.monotonic() < until, row
             time.sleep(0.3)
+
+
+def test_an_order_from_the_fhir_server_is_swept_and_answered(stack: Stack) -> None:
+    base = os.environ["TRIAGE_TEST_FHIR"]
+    one = renewed(next(s for s in own_samples() if s.label == "pneumonia"))
+    patient = one.study.patient
+    known = httpx.post(
+        f"{base}/Patient",
+        json={
+            "resourceType": "Patient",
+            "identifier": [{"system": PATIENT_SYSTEM, "value": patient.patient_id}],
+            "name": [{"family": "Swept", "given": ["Fhir"]}],
+        },
+    ).json()
+    acsn = {"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}
+    request = httpx.post(
+        f"{base}/ServiceRequest",
+        json={
+            "resourceType": "ServiceRequest",
+            "status": "active",
+            "intent": "order",
+            "priority": "stat",
+            "identifier": [
+                {"type": {"coding": [acsn]}, "system": ACCESSION_SYSTEM, "value": one.sample.order.accession_number}
+            ],
+            "code": {"coding": [{"system": "http://loinc.org", "code": "36643-5", "display": "XR Chest 2 Views"}]},
+            "subject": {"reference": f"Patient/{known['id']}"},
+        },
+    ).json()
+    DICOMwebClient(os.environ["TRIAGE_TEST_ORTHANC"]).store_instances(one.datasets)
+    [state] = wait_for_delivery(stack, [one])
+    assert (state["lane"], state["match_outcome"]) == (0, "accession")
+    reports = httpx.get(f"{base}/DiagnosticReport", params={"_count": "200"}).json()["entry"]
+    wanted = f"ServiceRequest/{request['id']}"
+    assert [r for e in reports for r in e["resource"].get("basedOn", []) if r.get("reference") == wanted]
 
 
 def test_the_audit_trail_holds_together(stack: Stack, sent: list[Sent]) -> None:

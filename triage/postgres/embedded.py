@@ -97,7 +97,7 @@ def programs() -> Path:
 
 
 def socket_folder(folder: Path) -> Path:
-    """The folder of the Unix socket: *folder* itself, or a private one under the temporary folder if its path is long."""
+    """The folder of the Unix socket: *folder* itself; a private temporary one where its path is too long."""
     path = folder.resolve()
     if len(str(path)) <= LONGEST_SOCKET_PATH:
         return path
