@@ -10,6 +10,8 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 
+import psycopg
+
 from triage import telemetry
 from triage.domain.errors import Misconfigured, TriageError, Unavailable
 from triage.settings import Settings
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(USAGE, why)
     except Unavailable as why:
         _fail(UNAVAILABLE, why)
+    except psycopg.OperationalError as why:  # PoolTimeout is one; its text may quote a statement, its type does not
+        _fail(UNAVAILABLE, Unavailable(f"PostgreSQL does not answer ({type(why).__name__}); see TRIAGE_DATABASE_URL"))
     except TriageError as why:
         _fail(FAILED, why)
     except KeyboardInterrupt:

@@ -55,6 +55,7 @@ def run_demo(*, folder: str, samples: str, once: bool, rate: float) -> int:
             status = _journey(chosen, stack, db, console, is_first_run=is_first_run, rate=rate)
         console.print(f"\nThe worklist: [bold link]{stack.address}[/]   logs: {home / 'logs'}")
         if not once:
+            console.print(f"In another shell: . {home / 'env'} && .venv/bin/triage status | worklist | replay ...")
             console.print("Press Ctrl-C to stop.")
             stack.stay_up()
     return status

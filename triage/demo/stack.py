@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -111,6 +112,7 @@ class Stack:
         with connect(database_url) as db:
             migrate(db)
         self._env = self._environment(database_url)
+        self._write_env()
         progress.update(task, advance=1, description="starting listener, pages, sweeper, workers")
         for name, arguments in ROLES.items():
             self._spawn(name, arguments)
@@ -170,6 +172,13 @@ class Stack:
         if "TRIAGE_ARCHIVE_URL" in self._peers:
             del env["TRIAGE_ARCHIVE_FOLDER"]
         return {**env, **self._peers}
+
+    def _write_env(self) -> None:
+        """Leave the settings where a shell can source them: `triage status` and the like then speak to this stack."""
+        file = self._home / "env"
+        file.touch(mode=0o600)
+        ours = {name: value for name, value in self._env.items() if name.startswith("TRIAGE_")}
+        file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()))
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
         self._commands[name] = arguments
