@@ -24,7 +24,6 @@ class Settings:
     broker_folder: Path | None
     archive_url: str
     archive_folder: Path | None
-    archive_cache: Path | None
     archive_user: str = field(repr=False)
     archive_password: str = field(repr=False)
     archive_token: str = field(repr=False)
@@ -75,7 +74,6 @@ class Settings:
             broker_folder=read.path("BROKER_FOLDER"),
             archive_url=read.text("ARCHIVE_URL", ""),
             archive_folder=read.path("ARCHIVE_FOLDER"),
-            archive_cache=read.path("ARCHIVE_CACHE"),
             archive_user=read.text("ARCHIVE_USER", ""),
             archive_password=read.secret("ARCHIVE_PASSWORD"),
             archive_token=read.secret("ARCHIVE_TOKEN"),

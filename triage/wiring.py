@@ -90,7 +90,7 @@ class Service:
             )
         if s.archive_folder is None:
             raise Misconfigured("set TRIAGE_ARCHIVE_URL (a DICOMweb server) or TRIAGE_ARCHIVE_FOLDER")
-        # a file renamed into place is whole at once; one that is copied may still be growing for as long as images settle
+        # a file renamed into place is whole at once; one being copied may grow for as long as images settle
         settle_s = min(1.0, s.settle.total_seconds())
         return FolderArchive(s.archive_folder, name="archive", site_zone=s.zone, settle_s=settle_s)
 
