@@ -13,7 +13,9 @@ with (source / "manifest.csv").open(newline="") as lines:
     for row in csv.DictReader(lines):
         label = row["label"]
         # one image a patient, as far as there are enough patients
-        if row["role"] != "external" or label not in taken or len(taken[label]) >= EACH or row["patient_id"] in taken[label]:
+        if row["role"] != "external" or label not in taken:
+            continue
+        if len(taken[label]) >= EACH or row["patient_id"] in taken[label]:
             continue
         taken[label].add(row["patient_id"])
         (out / label).mkdir(parents=True, exist_ok=True)

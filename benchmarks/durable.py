@@ -1,4 +1,4 @@
-"""The real handler for `benchmarks/mllp.py --handler benchmarks.durable:handler`: stored, applied, committed, then acknowledged."""
+"""The real handler for `benchmarks/mllp.py --handler benchmarks.durable:handler`: acknowledged after the commit."""
 
 from __future__ import annotations
 

@@ -31,10 +31,8 @@ def block() -> str:
     reading: Mapping[StrEnum, frozenset[StrEnum]] = {k: frozenset(v) for k, v in READING_TRANSITIONS.items()}
     ai_diagram = mermaid(next(iter(AI_TRANSITIONS)), ai)
     reading_diagram = mermaid(next(iter(READING_TRANSITIONS)), reading)
-    return (
-        f"<!-- states:begin -->\nThe AI's side of an entry:\n\n{ai_diagram}\n\nThe readers' side:\n\n{reading_diagram}\n"
-        "<!-- states:end -->"
-    )
+    parts = ("The AI's side of an entry:", ai_diagram, "The readers' side:", reading_diagram)
+    return "<!-- states:begin -->\n" + "\n\n".join(parts) + "\n<!-- states:end -->"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the shipped weights say of the synthetic samples: at least half of COVID flagged, at most a quarter of normals."""
+"""What the shipped weights say of the synthetic samples: most of COVID flagged, few of the normals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole embedded service as processes: the journey, its repeats, its bad input, and what it must never write down."""
+"""The embedded service as processes: the journey, its repeats, its bad input, and what it must never write down."""
 
 from __future__ import annotations
 
