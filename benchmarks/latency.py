@@ -29,7 +29,7 @@ from triage.demo.stack import Stack
 from triage.postgres.connect import connect
 
 ENDED = """
-    SELECT s.study_instance_uid, r.ended_at FROM run r JOIN study s ON s.id = r.study_id WHERE r.is_current
+    SELECT s.study_instance_uid, s.first_seen_at, r.ended_at FROM run r JOIN study s ON s.id = r.study_id WHERE r.is_current
 """
 
 
@@ -99,9 +99,15 @@ def main() -> None:
         for r in rows
         if r["study_instance_uid"] in stored
     ]
+    seen = [
+        (r["first_seen_at"] - stored[r["study_instance_uid"]]).total_seconds()
+        for r in rows
+        if r["study_instance_uid"] in stored
+    ]
     if chosen.burst:
         print(f"{chosen.studies} studies at once: {chosen.studies / took:.2f} studies per second end to end")
     else:
+        print(f"of that, stored to seen by the sweep, in s: {spread(seen)}")
         print(f"stored to place changed at {chosen.rate}/s, settling {chosen.settle} s, in s: {spread(waits)}")
     print(f"memory of the whole stack (proportional set size), highest seen: {highest:.0f} MiB")
 
