@@ -29,7 +29,8 @@ from triage.demo.stack import Stack
 from triage.postgres.connect import connect
 
 ENDED = """
-    SELECT s.study_instance_uid, s.first_seen_at, r.ended_at FROM run r JOIN study s ON s.id = r.study_id WHERE r.is_current
+    SELECT s.study_instance_uid, s.first_seen_at, r.ended_at
+      FROM run r JOIN study s ON s.id = r.study_id WHERE r.is_current
 """
 
 
