@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from integrations.dicomweb.folder import store
-
 from integrations.hl7.client import MllpClient
 from integrations.hl7.order_message import order_message
 from triage.demo.sample import Sample
