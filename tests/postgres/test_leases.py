@@ -6,7 +6,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-import psycopg
 import pytest
 
 from tests.making import NOON, make_assessment, make_patient, make_seen, make_study
@@ -294,8 +293,6 @@ def test_counts_of_replay_never_reach_an_entry_without_images(ward):
         ward.book.assess_again(ward.one("SELECT id FROM worklist_entry"), "ops")
 
 
-@pytest.mark.xfail(raises=psycopg.errors.DeadlockDetected, strict=False,
-                   reason="open: worklist rows are now and then locked in a circle; cause not found")  # fmt: skip
 def test_workers_readers_and_messages_at_once_never_wait_for_each_other_in_a_circle(ward):
     """Every kind of transaction that writes the audit trail, against the same entries, for a while."""
 

@@ -109,6 +109,7 @@ class Book:
     def accept_again(self, kept: KeptMessage, read: Reader) -> KeptMessage:
         """Apply a stored message once more, whatever became of it before."""
         with self.pool.connection() as db, db.transaction():
+            messages.lock(db, kept.message_id)
             return self._apply(db, kept, read)
 
     def _lock_identities(self, db: Db, site: str, events: Sequence[OrderEvent]) -> None:
@@ -118,6 +119,8 @@ class Book:
             stored = orders.find(db, site, event.order, lock=False)
             for order in (event.order, *([orders.completed_by(stored[2], event.order)] if stored else [])):
                 keys += [*orders.identity_keys(order), f"order:{order.key}"]
+                for study in studies.unmatched_like(db, site, order):
+                    keys += orders.identity_keys(studies.study_of(study))
         orders.lock_identity(db, site, keys)
 
     def _apply_order(self, db: Db, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
@@ -144,12 +147,13 @@ class Book:
             return "unchanged", ""
         if status is not old_status and status not in ORDER_TRANSITIONS[old_status]:
             raise Rejected(f"an order that is {old_status} cannot become {status}")
+        entries = worklist.of_order(db, order_id)  # locked before the order's key may change, which their holders share
         orders.update(db, order_id, merged, status)
         audit_trail.append(
             db, site, actor, f"order-{event.action}", f"order:{order_id}",
             message=kept.message_id, status=str(status), priority=str(merged.requested_priority),
         )  # fmt: skip
-        for entry in worklist.of_order(db, order_id):
+        for entry in entries:
             self._order_changed(db, entry, merged, status, actor)
         if status is OrderStatus.ACTIVE:
             self._meet_waiting_study(db, site, order_id, merged, actor)
@@ -204,11 +208,7 @@ class Book:
     def _meet_waiting_study(self, db: Db, site: str, order_id: int, order: Order, actor: str) -> None:
         """Join a new or changed order with a study that waits for it, else let the order wait for its images."""
         entries = worklist.of_order(db, order_id)
-        waiting = studies.unmatched_like(
-            db, site, accession=order.accession_number, study_instance_uid=order.study_instance_uid,
-            patient=order.patient.patient_id,
-        )  # fmt: skip
-        for row in waiting:
+        for row in studies.unmatched_like(db, site, order):
             self._match(db, site, row, actor)
         if not entries and not worklist.of_order(db, order_id):
             worklist.insert(db, site, order_id=order_id, study_id=None, priority=order.requested_priority)
@@ -219,17 +219,13 @@ class Book:
         match = the_only_match(study, orders.candidates_for(db, site, study))
         if match.by != row["match_outcome"]:
             studies.set_match(db, row["id"], match.by)
-        own = worklist.of_study(db, row["id"])
         if match.order_id is None:
-            if own is None:
+            if worklist.of_study(db, row["id"]) is None:
                 worklist.insert(db, site, order_id=None, study_id=row["id"], priority=RequestedPriority.ROUTINE)
             return
         order = orders.by_id(db, match.order_id)
-        waiting = [
-            e
-            for e in worklist.of_order(db, match.order_id)
-            if e.study_id is None and e.ai_state is AiState.AWAITING_IMAGES
-        ]
+        own, entries = worklist.meeting(db, row["id"], match.order_id)
+        waiting = [e for e in entries if e.study_id is None and e.ai_state is AiState.AWAITING_IMAGES]
         audit_trail.append(
             db, site, actor, "matched", f"order:{match.order_id}", study=study.study_instance_uid, by=match.by
         )
@@ -265,7 +261,9 @@ class Book:
     ) -> str:
         """Match, place and queue a study as the archive lists it at *at*."""
         with self.pool.connection() as db, db.transaction():
-            orders.lock_identity(db, site, orders.identity_keys(study))
+            stored = studies.by_uid(db, site, study.study_instance_uid)
+            known = [study, *([studies.study_of(stored)] if stored else [])]
+            orders.lock_identity(db, site, [key for facts in known for key in orders.identity_keys(facts)])
             row = studies.upsert(db, site, archive, study, at)
             if row["is_new"] or row["match_outcome"] in {"no-order", "ambiguous", "patient-differs"}:
                 self._match(db, site, row, archive)

@@ -43,7 +43,7 @@ LEASE = """
            AND NOT EXISTS (SELECT 1 FROM run r0 JOIN delivery d0 ON d0.run_id = r0.id
                             WHERE r0.entry_id = r.entry_id AND d0.destination = d.destination AND d0.id < d.id
                               AND d0.state IN ('due', 'sending'))
-         ORDER BY d.next_attempt_at, d.id LIMIT %(limit)s FOR UPDATE OF d SKIP LOCKED)
+         ORDER BY d.next_attempt_at, d.id LIMIT %(limit)s FOR NO KEY UPDATE OF d SKIP LOCKED)
     RETURNING id, run_id, destination, kind, control_id, attempts, body
 """
 
@@ -115,7 +115,8 @@ def park(db: Db, due: Due, reason: str) -> bool:
 EXPIRED = f"""
     UPDATE delivery SET state = CASE WHEN {IS_OUTDATED} THEN 'superseded' ELSE 'due' END, lease_until = NULL,
            reason = 'the sender did not come back'
-     WHERE state = 'sending' AND lease_until < clock_timestamp()
+     WHERE id IN (SELECT id FROM delivery WHERE state = 'sending' AND lease_until < clock_timestamp()
+                   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
 """
 
 

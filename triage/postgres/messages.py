@@ -41,6 +41,11 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "")
 
 
+def lock(db: Db, message_id: int) -> None:
+    """Hold a stored message before its orders, as `keep` does: a repeat of it may come meanwhile."""
+    db.execute("SELECT id FROM inbound_message WHERE id = %s FOR NO KEY UPDATE", (message_id,))
+
+
 SETTLE = "UPDATE inbound_message SET outcome = %s, reason = %s, settled_at = clock_timestamp() WHERE id = %s"
 
 

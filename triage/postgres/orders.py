@@ -93,7 +93,7 @@ def find(db: Db, site: str, order: Order, *, lock: bool = True) -> tuple[int, Or
     A cancel often repeats only the placer's number, while the stored order got its accession later.
     """
     row = db.execute(
-        f"{FIND} FOR UPDATE" if lock else FIND,
+        f"{FIND} FOR NO KEY UPDATE" if lock else FIND,
         {
             "site": site,
             "key": order.key,
@@ -215,7 +215,7 @@ TO_ASK_ABOUT = """
            AND e.reading_state = 'unread' AND o.accession_number <> '' AND o.status = 'active'
            AND e.created_at < clock_timestamp() - %(after)s::interval
            AND coalesce(o.asked_archive_at, '-infinity') < clock_timestamp() - %(every)s::interval
-         ORDER BY o.asked_archive_at NULLS FIRST LIMIT %(limit)s)
+         ORDER BY o.asked_archive_at NULLS FIRST LIMIT %(limit)s FOR NO KEY UPDATE OF o SKIP LOCKED)
     RETURNING accession_number
 """
 

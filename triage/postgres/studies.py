@@ -10,6 +10,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from triage.domain.imaging import InstanceFacts, SeenInstance, StudyFacts
+from triage.domain.order import Order
 from triage.postgres.connect import Db
 from triage.postgres.orders import patient_columns, patient_of
 
@@ -129,7 +130,7 @@ def set_facts(db: Db, study_id: int, read: Iterable[tuple[str, InstanceFacts | N
             "facts": None if facts is None else Jsonb(_as_json(facts)),
             "refusal": refusal,
         }
-        for sop, facts, refusal in read
+        for sop, facts, refusal in sorted(read, key=lambda one: one[0])  # one order for every worker
     ]
     if rows:
         with db.cursor() as cursor:
@@ -152,11 +153,25 @@ UNMATCHED_LIKE = f"""
 """
 
 
-def unmatched_like(db: Db, site: str, *, accession: str, study_instance_uid: str, patient: str) -> list[dict[str, Any]]:
+def unmatched_like(db: Db, site: str, order: Order) -> list[dict[str, Any]]:
     """Studies without an order that share anything with a new or changed order."""
     return db.execute(
-        UNMATCHED_LIKE, {"site": site, "accession": accession, "uid": study_instance_uid, "patient": patient}
+        UNMATCHED_LIKE,
+        {
+            "site": site,
+            "accession": order.accession_number,
+            "uid": order.study_instance_uid,
+            "patient": order.patient.patient_id,
+        },
     ).fetchall()
+
+
+BY_UID = f"SELECT {COLUMNS} FROM study WHERE site = %s AND study_instance_uid = %s"
+
+
+def by_uid(db: Db, site: str, study_instance_uid: str) -> dict[str, Any] | None:
+    """What is stored of the study the archive lists, or None."""
+    return db.execute(BY_UID, (site, study_instance_uid)).fetchone()
 
 
 BY_ID = f"SELECT {COLUMNS} FROM study WHERE id = %s"

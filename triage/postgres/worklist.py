@@ -42,7 +42,7 @@ def _one(row: dict[str, Any] | None) -> WorklistEntry | None:
     return None if row is None else entry_of(row)
 
 
-LOCKED = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.id = %s FOR UPDATE"
+LOCKED = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.id = %s FOR NO KEY UPDATE"
 
 
 def locked(db: Db, entry_id: int) -> WorklistEntry:
@@ -58,7 +58,12 @@ def locked(db: Db, entry_id: int) -> WorklistEntry:
     return found
 
 
-OF_STUDY = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.study_id = %s FOR UPDATE"
+# Rows are locked in one order everywhere, so that no two transactions wait for each other in a circle: identities
+# (advisory, `orders.lock_identity`), the order, the share, entries by id, runs, deliveries; the audit chain at commit.
+# FOR NO KEY UPDATE, because a second update of a row in one transaction repeats its foreign-key checks: an entry's
+# holder then takes KEY SHARE on the order, which FOR UPDATE there would make wait for whoever waits for the entry.
+
+OF_STUDY = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.study_id = %s FOR NO KEY UPDATE"
 
 
 def of_study(db: Db, study_id: int) -> WorklistEntry | None:
@@ -66,12 +71,24 @@ def of_study(db: Db, study_id: int) -> WorklistEntry | None:
     return _one(db.execute(OF_STUDY, (study_id,)).fetchone())
 
 
-OF_ORDER = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.order_id = %s ORDER BY e.id FOR UPDATE"
+OF_ORDER = f"SELECT {COLUMNS} FROM worklist_entry e WHERE e.order_id = %s ORDER BY e.id FOR NO KEY UPDATE"
 
 
 def of_order(db: Db, order_id: int) -> list[WorklistEntry]:
     """The entries of an order, locked; several where one request covers several studies."""
     return [entry_of(row) for row in db.execute(OF_ORDER, (order_id,)).fetchall()]
+
+
+MEETING = f"""
+    SELECT {COLUMNS} FROM worklist_entry e WHERE e.study_id = %s OR e.order_id = %s ORDER BY e.id FOR NO KEY UPDATE
+"""
+
+
+def meeting(db: Db, study_id: int, order_id: int) -> tuple[WorklistEntry | None, list[WorklistEntry]]:
+    """The entry of a study and those of the order it meets, locked by ascending id."""
+    entries = [entry_of(row) for row in db.execute(MEETING, (study_id, order_id)).fetchall()]
+    own = next((entry for entry in entries if entry.study_id == study_id), None)
+    return own, [entry for entry in entries if entry.order_id == order_id]
 
 
 INSERT = f"""
@@ -208,7 +225,7 @@ def set_priority(db: Db, entry: WorklistEntry, priority: RequestedPriority) -> W
 CANDIDATES = """
     SELECT e.id, e.attempts_left FROM worklist_entry e
      WHERE e.ai_state = 'queued' AND e.assess_after <= clock_timestamp()
-     ORDER BY e.lane, e.read_by, e.id LIMIT %s FOR UPDATE SKIP LOCKED
+     ORDER BY e.lane, e.read_by, e.id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 
 LEASE = """
@@ -245,7 +262,7 @@ def lease_most_urgent(db: Db, limit: int, lease: timedelta) -> list[Lease]:
 
 HELD = f"""
     SELECT {COLUMNS}, e.attempt, e.attempts_left FROM worklist_entry e
-     WHERE e.id = %s AND e.attempt = %s AND e.ai_state = 'assessing' FOR UPDATE
+     WHERE e.id = %s AND e.attempt = %s AND e.ai_state = 'assessing' FOR NO KEY UPDATE
 """
 
 
@@ -264,7 +281,7 @@ def held(db: Db, lease: Lease) -> tuple[WorklistEntry, int]:
 
 EXPIRED = f"""
     SELECT {COLUMNS}, e.attempts_left FROM worklist_entry e
-     WHERE e.ai_state = 'assessing' AND e.lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+     WHERE e.ai_state = 'assessing' AND e.lease_until < clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
