@@ -13,8 +13,8 @@ from triage.domain.errors import Conflict, UnusableRadiograph
 from triage.domain.order import OrderAction, RequestedPriority
 from triage.domain.priority import Lane, Place
 from triage.domain.worklist import AiState, ReadingState
-from triage.postgres.book import ATTEMPTS
-from triage.postgres.worklist import SUSPECT_AFTER
+from triage.postgres.leases import SUSPECT_AFTER
+from triage.postgres.worklist import ATTEMPTS
 
 
 def fill(ward, studies):

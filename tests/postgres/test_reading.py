@@ -68,7 +68,7 @@ def test_pages_put_together_are_the_whole_list(ward):
 def test_a_claimed_study_cannot_be_claimed_again(ward):
     entry = ward.has()
     assert ward.book.claim(entry.entry_id, "dr.a").claimed_by == "dr.a"
-    with pytest.raises(Conflict, match=r"reading by dr\.a"):
+    with pytest.raises(Conflict, match=r"being read by dr\.a"):
         ward.book.claim(entry.entry_id, "dr.b")
     assert ward.book.next_study(SITE, "dr.b", at=NOON) is None
 

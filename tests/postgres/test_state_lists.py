@@ -9,7 +9,7 @@ import pytest
 from triage.domain.order import OrderStatus, RequestedPriority
 from triage.domain.priority import Lane
 from triage.domain.worklist import AiState, ReadingState
-from triage.postgres.book import PRESENTED_AS
+from triage.postgres.assessing import PRESENTED_AS
 
 CHECKS = """
     SELECT pg_get_constraintdef(c.oid) AS definition FROM pg_constraint c

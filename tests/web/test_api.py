@@ -33,7 +33,7 @@ def test_a_conflict_is_409_with_a_sentence(room: Room) -> None:
     entry = room.arrive(1)
     room.another("Dr Suzuki").post(f"/api/v1/worklist/{entry}/claim")
     answer = room.client.post(f"/api/v1/worklist/{entry}/claim", headers={"Accept": "application/json"})
-    assert (answer.status_code, answer.json()) == (409, {"detail": f"entry {entry} is reading by Dr Suzuki"})
+    assert (answer.status_code, answer.json()) == (409, {"detail": f"entry {entry} is being read by Dr Suzuki"})
 
 
 def test_an_unknown_entry_is_404_everywhere(room: Room) -> None:

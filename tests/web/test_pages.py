@@ -96,7 +96,7 @@ def test_a_claim_that_comes_second_gets_a_sentence(room: Room) -> None:
     room.another("Dr Suzuki").post(f"/studies/{entry}/claim")
     answer = room.client.post(f"/studies/{entry}/claim")
     assert answer.status_code == 409
-    assert f"Entry {entry} is reading by Dr Suzuki" in answer.text
+    assert f"Entry {entry} is being read by Dr Suzuki" in answer.text
 
 
 def test_the_study_page_tells_what_happened_and_its_views_are_audited(room: Room) -> None:

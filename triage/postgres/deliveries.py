@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from triage.ports import Due
+from triage.postgres import audit_trail
 from triage.postgres.connect import Db
 
 ADD = """
@@ -78,9 +79,10 @@ DELIVERED = """
 """
 
 
-def delivered(db: Db, due: Due, acknowledged_as: str) -> bool:
-    """Note a success; False where a later try holds the row."""
-    return db.execute(DELIVERED, (acknowledged_as[:500], due.delivery_id, due.attempts)).rowcount == 1
+def delivered(db: Db, due: Due, acknowledged_as: str) -> None:
+    """Note a success; nothing changes where a later try holds the row."""
+    if db.execute(DELIVERED, (acknowledged_as[:500], due.delivery_id, due.attempts)).rowcount == 1:
+        _audit(db, due, "delivered")
 
 
 IS_OUTDATED = """
@@ -107,9 +109,10 @@ PARK = f"""
 """
 
 
-def park(db: Db, due: Due, reason: str) -> bool:
-    """Leave a delivery to a person: sending the same again cannot help; False where a later try holds the row."""
-    return db.execute(PARK, (reason[:500], due.delivery_id, due.attempts)).rowcount == 1
+def park(db: Db, due: Due, reason: str) -> None:
+    """Leave a delivery to a person: sending the same again cannot help; nothing changes where a later try holds it."""
+    if db.execute(PARK, (reason[:500], due.delivery_id, due.attempts)).rowcount == 1:
+        _audit(db, due, "parked")
 
 
 EXPIRED = f"""
@@ -175,8 +178,10 @@ ENTRY = """
 """
 
 
-def entry_of(db: Db, delivery_id: int) -> tuple[int, str]:
-    """The entry and site a delivery belongs to."""
-    row = db.execute(ENTRY, (delivery_id,)).fetchone()
-    assert row is not None
-    return row["id"], row["site"]
+def _audit(db: Db, due: Due, action: str) -> None:
+    entry = db.execute(ENTRY, (due.delivery_id,)).fetchone()
+    assert entry is not None
+    audit_trail.append(
+        db, entry["site"], "deliver", action, f"entry:{entry['id']}",
+        destination=due.destination, control_id=due.control_id,
+    )  # fmt: skip

@@ -9,8 +9,10 @@ from uuid import UUID, uuid4
 
 from psycopg.types.json import Jsonb
 
+from triage.domain.errors import Conflict
 from triage.domain.finding import Assessment, ModelIdentity
 from triage.domain.result import Result
+from triage.ports import Due
 from triage.postgres import orders, studies
 from triage.postgres.connect import Db
 
@@ -113,6 +115,19 @@ def previous_of(db: Db, result: Result) -> Result | None:
     """The result that *result* took the place of."""
     row = db.execute(PREVIOUS, {"id": result.run_id, "number": result.run_number}).fetchone()
     return None if row is None else _result(db, row)
+
+
+def result_for(db: Db, due: Due) -> tuple[Result, Result | None]:
+    """
+    The result a delivery tells, and the one it took the place of.
+
+    Raises:
+        Conflict: its run holds no assessment.
+    """
+    result = by_run(db, due.run_id)
+    if result is None:
+        raise Conflict(f"run {due.run_id} holds no assessment")
+    return result, previous_of(db, result)
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,11 @@ def _line(entry: WorklistEntry, row: dict[str, Any]) -> Line:
     )
 
 
+def claimed_lines(db: Db, site: str, limit: int) -> list[Line]:
+    """Entries being read, longest first, as a person sees them."""
+    return lines(db, claimed(db, site, limit))
+
+
 CLAIMED = f"""
     SELECT {worklist.COLUMNS} FROM worklist_entry e
      WHERE e.site = %s AND e.reading_state = 'reading' ORDER BY e.claimed_at LIMIT %s
@@ -70,6 +75,11 @@ CLAIMED = f"""
 def claimed(db: Db, site: str, limit: int) -> list[WorklistEntry]:
     """Entries being read, longest first."""
     return [worklist.entry_of(row) for row in db.execute(CLAIMED, (site, limit)).fetchall()]
+
+
+def awaiting_lines(db: Db, site: str, limit: int) -> list[Line]:
+    """Orders without images, oldest first, as a person sees them."""
+    return lines(db, awaiting(db, site, limit))
 
 
 AWAITING = f"""
@@ -113,6 +123,14 @@ def entry_detail(db: Db, entry_id: int) -> dict[str, Any]:
         "deliveries": deliveries.of_entry(db, entry_id),
         "trail": audit_trail.of_subjects(db, entry.site, subjects),
     }
+
+
+def viewed(db: Db, entry_id: int, viewer: str) -> dict[str, Any]:
+    """`entry_detail` for a person; that *viewer* saw it goes into the audit trail."""
+    detail = entry_detail(db, entry_id)
+    entry: WorklistEntry = detail["entry"]
+    audit_trail.append(db, entry.site, viewer, "viewed", f"entry:{entry_id}")
+    return detail
 
 
 COUNTS = """

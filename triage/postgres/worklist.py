@@ -1,17 +1,18 @@
-"""Worklist entries as rows: their place, their two states, leases for workers and claims by readers."""
+"""Worklist entries as rows: their place and their two states."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from triage.domain.errors import Conflict
 from triage.domain.order import RequestedPriority
 from triage.domain.priority import Lane, Place
-from triage.domain.worklist import AiState, ReadingState, WorklistEntry, check_ai_move, check_reading_move, merged
-from triage.ports import Lease
+from triage.domain.worklist import AiState, ReadingState, WorklistEntry, check_ai_move, check_reading_move
 from triage.postgres.connect import Db
+
+ATTEMPTS = 15
+"""Attempts an entry has before it is given up; new images or a replay give all of them again."""
 
 COLUMNS = """
     e.id, e.site, e.order_id, e.study_id, e.requested_priority, e.ai_state, e.ai_reason, e.reading_state, e.eligible_at,
@@ -220,180 +221,6 @@ def set_priority(db: Db, entry: WorklistEntry, priority: RequestedPriority) -> W
     return entry_of(row)
 
 
-# --- leases: workers ---
-
-CANDIDATES = """
-    SELECT e.id, e.attempts_left FROM worklist_entry e
-     WHERE e.ai_state = 'queued' AND e.assess_after <= clock_timestamp()
-     ORDER BY e.lane, e.read_by, e.id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
-"""
-
-LEASE = """
-    UPDATE worklist_entry e
-       SET ai_state = 'assessing', ai_reason = '', attempt = attempt + 1, attempts_left = attempts_left - 1,
-           lease_until = clock_timestamp() + %(lease)s::interval, changed_at = clock_timestamp()
-      FROM study s
-     WHERE e.id = ANY(%(ids)s) AND s.id = e.study_id
- RETURNING e.id, e.attempt, e.study_id, e.site, s.study_instance_uid, e.lane, e.read_by
-"""
-
-SUSPECT_AFTER = 13
-"""An entry with this many attempts left or fewer was dropped by a crash before, and is leased alone."""
-
-
-def lease_most_urgent(db: Db, limit: int, lease: timedelta) -> list[Lease]:
-    """
-    Lease at most *limit* queued entries, most urgent first; the attempt counts from now, so a crash counts.
-
-    An entry that outlived a crashed worker twice travels alone, so that it cannot take others down with it.
-    """
-    with db.transaction():
-        rows = db.execute(CANDIDATES, (limit,)).fetchall()
-        if rows and rows[0]["attempts_left"] <= SUSPECT_AFTER:
-            ids = [rows[0]["id"]]
-        else:
-            ids = [row["id"] for row in rows if row["attempts_left"] > SUSPECT_AFTER]
-        if not ids:
-            return []
-        leased = db.execute(LEASE, {"ids": ids, "lease": lease}).fetchall()
-    leased.sort(key=lambda row: (row["lane"], row["read_by"], row["id"]))
-    return [Lease(row["id"], row["attempt"], row["study_id"], row["site"], row["study_instance_uid"]) for row in leased]
-
-
-HELD = f"""
-    SELECT {COLUMNS}, e.attempt, e.attempts_left FROM worklist_entry e
-     WHERE e.id = %s AND e.attempt = %s AND e.ai_state = 'assessing' FOR NO KEY UPDATE
-"""
-
-
-def held(db: Db, lease: Lease) -> tuple[WorklistEntry, int]:
-    """
-    The entry of a lease that still holds, locked, and the attempts left to it.
-
-    Raises:
-        Conflict: a later attempt, new images or a cancel made the lease void: the late finisher loses.
-    """
-    row = db.execute(HELD, (lease.entry_id, lease.attempt)).fetchone()
-    if row is None:
-        raise Conflict(f"attempt {lease.attempt} of entry {lease.entry_id} no longer holds")
-    return entry_of(row), row["attempts_left"]
-
-
-EXPIRED = f"""
-    SELECT {COLUMNS}, e.attempts_left FROM worklist_entry e
-     WHERE e.ai_state = 'assessing' AND e.lease_until < clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED
-"""
-
-
-def expired(db: Db) -> list[tuple[WorklistEntry, int]]:
-    """Entries whose worker did not come back, locked, with the attempts left to each."""
-    return [(entry_of(row), row["attempts_left"]) for row in db.execute(EXPIRED).fetchall()]
-
-
-# --- the reading list: readers ---
-
-HEADS = f"""
-    (SELECT {COLUMNS} FROM worklist_entry e
-      WHERE e.site = %(site)s AND e.reading_state = 'unread' AND e.eligible_at IS NOT NULL AND e.lane = 0
-      ORDER BY e.read_by, e.eligible_at, e.id LIMIT %(limit)s)
-    UNION ALL
-    (SELECT {COLUMNS} FROM worklist_entry e
-      WHERE e.site = %(site)s AND e.reading_state = 'unread' AND e.eligible_at IS NOT NULL AND e.lane = 1
-      ORDER BY e.read_by, e.eligible_at, e.id LIMIT %(limit)s)
-    UNION ALL
-    (SELECT {COLUMNS} FROM worklist_entry e
-      WHERE e.site = %(site)s AND e.reading_state = 'unread' AND e.eligible_at IS NOT NULL AND e.lane = 2
-      ORDER BY e.read_by, e.eligible_at, e.id LIMIT %(limit)s)
-"""
-
-SHARE = "SELECT expedited_since_ordinary FROM reading_share WHERE site = %s"
-
-
-def reading_list(
-    db: Db, site: str, *, now: datetime, expedited_per_ordinary: int, limit: int, offset: int = 0
-) -> list[WorklistEntry]:
-    """One page of unread entries in reading order: the first rows of each lane's index range, merged."""
-    lanes = _lanes(db, site, offset + limit)
-    share = db.execute(SHARE, (site,)).fetchone()
-    order = merged(
-        *lanes,
-        now=now,
-        expedited_per_ordinary=expedited_per_ordinary,
-        expedited_since_ordinary=share["expedited_since_ordinary"] if share else 0,
-    )
-    return [entry for position, entry in zip(range(offset + limit), order, strict=False) if position >= offset]
-
-
-def _lanes(
-    db: Db, site: str, limit: int
-) -> tuple[Sequence[WorklistEntry], Sequence[WorklistEntry], Sequence[WorklistEntry]]:
-    lanes: tuple[list[WorklistEntry], list[WorklistEntry], list[WorklistEntry]] = ([], [], [])
-    for row in db.execute(HEADS, {"site": site, "limit": limit}).fetchall():
-        lanes[row["lane"]].append(entry_of(row))
-    return lanes
-
-
-LOCK_SHARE = """
-    INSERT INTO reading_share (site) VALUES (%s)
-    ON CONFLICT (site) DO UPDATE SET expedited_since_ordinary = reading_share.expedited_since_ordinary
-    RETURNING expedited_since_ordinary
-"""
-
-SET_SHARE = "UPDATE reading_share SET expedited_since_ordinary = %s WHERE site = %s"
-
-CLAIM = f"""
-    UPDATE worklist_entry e SET reading_state = 'reading', claimed_by = %(reader)s, claimed_at = clock_timestamp(),
-           changed_at = clock_timestamp()
-     WHERE id = %(id)s AND reading_state = 'unread' AND eligible_at IS NOT NULL RETURNING {COLUMNS}
-"""
-
-
-def claim(db: Db, entry_id: int, reader: str) -> WorklistEntry:
-    """
-    Give one unread entry to *reader* and count the place it took against the share; inside a transaction.
-
-    Raises:
-        Conflict: it is not unread, or has no images.
-    """
-    site = db.execute("SELECT site FROM worklist_entry WHERE id = %s", (entry_id,)).fetchone()
-    if site is None:
-        raise Conflict(f"no worklist entry {entry_id}")
-    since = _lock_share(db, site["site"])  # always before the entry, so that two claims cannot wait for each other
-    entry = locked(db, entry_id)
-    row = db.execute(CLAIM, {"id": entry_id, "reader": reader}).fetchone()
-    if row is None:
-        by = f" by {entry.claimed_by}" if entry.claimed_by else ""
-        raise Conflict(
-            f"entry {entry_id} is {entry.reading_state}{by}" if entry.place else f"entry {entry_id}: no images"
-        )
-    if entry.lane is Lane.EXPEDITED:
-        db.execute(SET_SHARE, (since + 1, entry.site))
-    elif entry.lane is Lane.ORDINARY:
-        db.execute(SET_SHARE, (0, entry.site))
-    return entry_of(row)
-
-
-def _lock_share(db: Db, site: str) -> int:
-    row = db.execute(LOCK_SHARE, (site,)).fetchone()
-    assert row is not None
-    return int(row["expedited_since_ordinary"])
-
-
-def claim_next(db: Db, site: str, reader: str, *, now: datetime, expedited_per_ordinary: int) -> WorklistEntry | None:
-    """Give *reader* the study that comes next, under the share's lock, so that no two readers get the same one."""
-    since = _lock_share(db, site)
-    # a few of each lane: one claimed by name between our look and our claim must not leave the reader without a study
-    lanes = _lanes(db, site, 4)
-    order = merged(*lanes, now=now, expedited_per_ordinary=expedited_per_ordinary, expedited_since_ordinary=since)
-    for entry in order:
-        try:
-            with db.transaction():
-                return claim(db, entry.entry_id, reader)
-        except Conflict:
-            continue
-    return None
-
-
 SET_READING = f"""
     UPDATE worklist_entry e SET reading_state = %(to)s, claimed_by = %(claimed_by)s, changed_at = clock_timestamp()
      WHERE id = %(id)s AND reading_state = %(from)s RETURNING {COLUMNS}
@@ -425,10 +252,3 @@ MOVES = """
 def moves(db: Db, entry_id: int) -> list[dict[str, Any]]:
     """Every move of one entry, oldest first."""
     return db.execute(MOVES, (entry_id,)).fetchall()
-
-
-def attempt_of(db: Db, entry_id: int) -> int:
-    """The number of the latest attempt."""
-    row = db.execute("SELECT attempt FROM worklist_entry WHERE id = %s", (entry_id,)).fetchone()
-    assert row is not None
-    return int(row["attempt"])

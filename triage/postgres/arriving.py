@@ -1,0 +1,82 @@
+"""Studies as an archive lists them: matched, given a place, put in line for assessment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from triage.domain.imaging import SeenInstance, StudyFacts
+from triage.domain.priority import clinical_place
+from triage.domain.worklist import AiState, WorklistEntry
+from triage.postgres import audit_trail, matching, orders, studies, worklist
+from triage.postgres.connect import Db
+from triage.postgres.site_rules import SiteRules
+from triage.postgres.worklist import ATTEMPTS
+
+IMAGES = frozenset({"CR", "DX", ""})
+"""Modalities whose new instances start a new run; our own SEG and SR must not."""
+FINISHED = frozenset({AiState.FLAGGED, AiState.NOT_FLAGGED, AiState.NOT_ELIGIBLE, AiState.FAILED, AiState.TIMED_OUT})
+
+
+def see_study(
+    db: Db,
+    rules: SiteRules,
+    site: str,
+    archive: str,
+    study: StudyFacts,
+    listed: Sequence[SeenInstance],
+    *,
+    at: datetime,
+    settle: timedelta,
+) -> str:
+    """Match, place and queue a study as the archive lists it at *at*."""
+    stored = studies.by_uid(db, site, study.study_instance_uid)
+    known = [study, *([studies.study_of(stored)] if stored else [])]
+    orders.lock_identity(db, site, [key for facts in known for key in orders.identity_keys(facts)])
+    row = studies.upsert(db, site, archive, study, at)
+    if row["is_new"] or row["match_outcome"] in {"no-order", "ambiguous", "patient-differs"}:
+        matching.match(db, rules, site, row, archive)
+    new = studies.add_instances(db, row["id"], listed, at)
+    entry = worklist.of_study(db, row["id"])
+    assert entry is not None
+    if row["is_new"]:
+        audit_trail.append(db, site, archive, "study-seen", f"entry:{entry.entry_id}", study=study.study_instance_uid)
+    news = row["is_new"] or any(i.sop_instance_uid in new and i.modality in IMAGES for i in listed)
+    if news:
+        studies.touch(db, row["id"], at)
+    return _queue(db, rules, entry, study, len(listed), news, at, settle)
+
+
+def _queue(
+    db: Db,
+    rules: SiteRules,
+    entry: WorklistEntry,
+    study: StudyFacts,
+    listed: int,
+    news: bool,
+    at: datetime,
+    settle: timedelta,
+) -> str:
+    """Put an entry whose images came (or came late) in line for assessment."""
+    if listed == 0:
+        return ""
+    if entry.eligible_at is None:
+        entry = worklist.set_place(
+            db, entry, clinical_place(entry.requested_priority, at, rules.policy),
+            eligible_at=at, because="clinical", actor="archive", reason="images stored",
+        )  # fmt: skip
+    waits = entry.ai_state is AiState.AWAITING_IMAGES
+    if not news and not waits:
+        return ""
+    if entry.ai_state in {AiState.WITHDRAWN, AiState.SUPERSEDED}:
+        return ""
+    if entry.ai_state in FINISHED:
+        audit_trail.append(db, entry.site, "archive", "late-instance", f"entry:{entry.entry_id}")
+    if study.instance_count is not None and listed < study.instance_count:
+        reason = f"incomplete: {listed} of {study.instance_count} instances"
+        if waits and entry.ai_reason == reason:
+            return ""
+        worklist.set_ai_state(db, entry, AiState.AWAITING_IMAGES, reason)
+        return "incomplete"
+    worklist.set_ai_state(db, entry, AiState.QUEUED, "settling", assess_after=at + settle, attempts_left=ATTEMPTS)
+    return "queued"

@@ -1,0 +1,91 @@
+"""An order is placed, changed, held or cancelled, and its entries follow."""
+
+from __future__ import annotations
+
+from triage.domain.errors import Rejected
+from triage.domain.order import (
+    ORDER_TRANSITIONS,
+    STATUS_AFTER,
+    Order,
+    OrderAction,
+    OrderEvent,
+    OrderStatus,
+    asks_for_chest_radiograph,
+)
+from triage.domain.worklist import AiState, ReadingState, WorklistEntry
+from triage.ports import KeptMessage
+from triage.postgres import audit_trail, deliveries, matching, orders, placing, runs, worklist
+from triage.postgres.connect import Db
+from triage.postgres.site_rules import SiteRules
+from triage.postgres.worklist import ATTEMPTS
+
+
+def apply(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
+    """Apply one order; returns (outcome, reason)."""
+    site, order, actor = kept.envelope.site, event.order, kept.envelope.peer
+    if not order.key:
+        raise Rejected("the order has neither accession, filler, placer number nor a resource id")
+    found = orders.find(db, site, order)
+    status = STATUS_AFTER[event.action]
+    if found is None:
+        if event.action in {OrderAction.CANCEL, OrderAction.COMPLETE, OrderAction.HOLD, OrderAction.RELEASE}:
+            raise Rejected(f"{event.action} of an order that was never placed")
+        if not asks_for_chest_radiograph(order, rules.chest_codes):
+            return "ignored", "the procedure is not a chest radiograph"
+        order_id = orders.insert(db, site, order, status)
+        matching.meet_waiting_study(db, rules, site, order_id, order, actor)
+        audit_trail.append(db, site, actor, "order-placed", f"order:{order_id}", message=kept.message_id)
+        return "applied", ""
+    order_id, old_status, stored = found
+    merged = orders.completed_by(stored, order)
+    if event.action is OrderAction.PLACE and old_status is not OrderStatus.ACTIVE:
+        status = old_status  # a late repeat of the placing message does not revive what was cancelled since
+    if merged == stored and status is old_status:
+        return "unchanged", ""
+    if status is not old_status and status not in ORDER_TRANSITIONS[old_status]:
+        raise Rejected(f"an order that is {old_status} cannot become {status}")
+    entries = worklist.of_order(db, order_id)  # locked before the order's key may change, which their holders share
+    orders.update(db, order_id, merged, status)
+    audit_trail.append(
+        db, site, actor, f"order-{event.action}", f"order:{order_id}",
+        message=kept.message_id, status=str(status), priority=str(merged.requested_priority),
+    )  # fmt: skip
+    for entry in entries:
+        _order_changed(db, rules, entry, merged, status, actor)
+    if status is OrderStatus.ACTIVE:
+        matching.meet_waiting_study(db, rules, site, order_id, merged, actor)
+    return "applied", ""
+
+
+def _order_changed(
+    db: Db, rules: SiteRules, entry: WorklistEntry, order: Order, status: OrderStatus, actor: str
+) -> None:
+    if status is OrderStatus.CANCELLED:
+        _withdraw(db, entry, actor, "order cancelled")
+        return
+    if entry.reading_state is ReadingState.CANCELLED and status is OrderStatus.ACTIVE:
+        entry = worklist.set_reading_state(db, entry, ReadingState.UNREAD)
+        to = AiState.AWAITING_IMAGES if entry.eligible_at is None else AiState.QUEUED
+        if entry.ai_state is AiState.WITHDRAWN:
+            entry = worklist.set_ai_state(
+                db, entry, to, "order placed again", assess_after=orders.now(db), attempts_left=ATTEMPTS
+            )
+    if entry.requested_priority is not order.requested_priority:
+        before = entry.requested_priority
+        entry = worklist.set_priority(db, entry, order.requested_priority)
+        placing.replace_clinically(
+            db, rules, entry, actor, f"order changed from {before} to {order.requested_priority}"
+        )
+
+
+def _withdraw(db: Db, entry: WorklistEntry, actor: str, reason: str) -> None:
+    if entry.reading_state in {ReadingState.UNREAD, ReadingState.READING}:
+        entry = worklist.set_reading_state(db, entry, ReadingState.CANCELLED)
+    if entry.ai_state not in {AiState.WITHDRAWN, AiState.SUPERSEDED}:
+        worklist.set_ai_state(db, entry, AiState.WITHDRAWN, reason)
+    withdrawn = runs.withdraw(db, entry.entry_id)
+    if withdrawn is not None:
+        told = deliveries.destinations_told(db, withdrawn)
+        deliveries.supersede(db, withdrawn)
+        deliveries.add(db, withdrawn, told, kind="withdrawal")
+    audit_trail.append(db, entry.site, actor, "withdrawn", f"entry:{entry.entry_id}", reason=reason)
