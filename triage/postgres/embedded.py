@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import pwd
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 from psycopg import Connection, OperationalError
 
@@ -21,6 +24,7 @@ from triage.domain.errors import Misconfigured, Unavailable
 CLONE_NEWUSER = 0x10000000
 LONGEST_SOCKET_PATH = 90
 """sun_path holds 108 bytes, the socket's file name takes 18."""
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._ -]+")
 OPTIONS = {
     "listen_addresses": "",
     "max_connections": "100",
@@ -49,6 +53,7 @@ class Server:
         os.kill(pid, signal.SIGINT)  # PostgreSQL's "fast" shutdown
         for _ in range(200):
             if _running_pid(self.folder / "data") is None:
+                _forget_sockets(self.folder)
                 return
             time.sleep(0.05)
         raise Unavailable("embedded PostgreSQL did not stop within 10 s")
@@ -69,7 +74,7 @@ def start(folder: Path) -> Server:
     data = folder.resolve() / "data"
     bin_folder = programs()
     sockets = socket_folder(folder)
-    url = f"postgresql://triage@/triage?host={sockets}"
+    url = f"postgresql://triage@/triage?host={quote(str(sockets), safe='/')}"
     if _running_pid(data) is None:
         if not (data / "PG_VERSION").exists():
             shutil.rmtree(data, ignore_errors=True)
@@ -78,7 +83,7 @@ def start(folder: Path) -> Server:
         (data / "postmaster.pid").unlink(missing_ok=True)
         options = " ".join(f"-c {name}='{value}'" for name, value in OPTIONS.items())
         _run([bin_folder / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", folder / "postgresql.log",
-              "-o", f"-k {sockets} {options}", "start"], folder)  # fmt: skip
+              "-o", f"-k {shlex.quote(str(sockets))} {options}", "start"], folder)  # fmt: skip
     _create_database(sockets)
     return Server(folder, url)
 
@@ -97,9 +102,12 @@ def programs() -> Path:
 
 
 def socket_folder(folder: Path) -> Path:
-    """The folder of the Unix socket: *folder* itself; a private temporary one where its path is too long."""
+    """
+    The folder of the Unix socket: *folder* itself; a private temporary one where the path is too long for a socket, or
+    holds what PostgreSQL's list of socket folders would take apart.
+    """
     path = folder.resolve()
-    if len(str(path)) <= LONGEST_SOCKET_PATH:
+    if len(str(path)) <= LONGEST_SOCKET_PATH and PLAIN_PATH.fullmatch(str(path)):
         return path
     note = path / "socket-folder"
     if note.exists() and Path(note.read_text()).is_dir():
@@ -107,6 +115,13 @@ def socket_folder(folder: Path) -> Path:
     private = Path(tempfile.mkdtemp(prefix="triage-pg-"))
     note.write_text(str(private))
     return private
+
+
+def _forget_sockets(folder: Path) -> None:
+    note = folder / "socket-folder"
+    if note.exists():
+        shutil.rmtree(note.read_text(), ignore_errors=True)
+        note.unlink()
 
 
 def _running_pid(data: Path) -> int | None:
@@ -152,7 +167,7 @@ def _stop_being_root() -> None:
 def _create_database(sockets: Path) -> None:
     for attempt in range(50):
         try:
-            with Connection.connect(f"postgresql://triage@/postgres?host={sockets}", autocommit=True) as db:
+            with Connection.connect(host=str(sockets), user="triage", dbname="postgres", autocommit=True) as db:
                 if db.execute("SELECT 1 FROM pg_database WHERE datname = 'triage'").fetchone() is None:
                     db.execute("CREATE DATABASE triage")
             return
