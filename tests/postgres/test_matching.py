@@ -53,9 +53,7 @@ def test_every_order_of_arrival_ends_in_the_same_matched_state_and_place(ward, n
     for name in names:
         EVENTS[name](ward, study)
     entry = ward.entry_of(study)
-    expected = RequestedPriority.STAT if names.index("order") < names.index("stat") else None
-    if expected:  # an order placed anew after a change carries its own priority
-        assert (entry.lane, entry.requested_priority) == (Lane.STAT, expected)
+    assert (entry.lane, entry.requested_priority) == (Lane.STAT, RequestedPriority.STAT)
     assert (entry.ai_state, met(ward, study), ward.one(LIVE)) == (AiState.QUEUED, "accession", 1)
     assert ward.one("SELECT count(*) FROM instance") == 2
 
@@ -106,6 +104,40 @@ def test_a_late_repeat_of_the_placing_message_does_not_revive_a_cancelled_order(
     ward.orders(OrderAction.CANCEL)
     ward.orders(OrderAction.PLACE)
     assert ward.one("SELECT status FROM imaging_order") == "cancelled"
+
+
+@pytest.mark.parametrize("was_placed", [True, False], ids=["after-it", "before-it"])
+def test_a_late_placing_message_does_not_undo_a_change(ward, was_placed):
+    if was_placed:
+        ward.orders(requested_priority=RequestedPriority.ROUTINE)
+    ward.orders(OrderAction.CHANGE, requested_priority=RequestedPriority.STAT)
+    late = ward.orders(OrderAction.PLACE, requested_priority=RequestedPriority.ROUTINE)
+    assert (late.outcome, late.reason) == ("unchanged", "the order was changed since")
+    assert ward.one("SELECT requested_priority FROM imaging_order") == "stat"
+    assert ward.one("SELECT requested_priority FROM worklist_entry") == "stat"
+
+
+def test_a_repeat_of_the_same_content_after_a_change_needs_no_reason(ward):
+    ward.orders()
+    ward.orders(OrderAction.CHANGE, requested_priority=RequestedPriority.STAT)
+    same = ward.orders(OrderAction.PLACE, requested_priority=RequestedPriority.STAT)
+    assert (same.outcome, same.reason) == ("unchanged", "")
+
+
+def test_an_order_placed_again_with_other_content_is_taken_over_while_nobody_changed_it(ward):
+    ward.orders(requested_priority=RequestedPriority.ROUTINE)
+    again = ward.orders(OrderAction.PLACE, requested_priority=RequestedPriority.URGENT)
+    assert again.outcome == "applied"
+    assert ward.one("SELECT requested_priority FROM worklist_entry") == "urgent"
+
+
+def test_a_change_is_not_undone_once_the_order_was_cancelled_and_came_back(ward):
+    ward.orders()
+    ward.orders(OrderAction.CHANGE, requested_priority=RequestedPriority.STAT)
+    ward.orders(OrderAction.CANCEL, requested_priority=RequestedPriority.STAT)
+    late = ward.orders(OrderAction.PLACE, requested_priority=RequestedPriority.ROUTINE)
+    assert (late.outcome, ward.one("SELECT status FROM imaging_order")) == ("unchanged", "cancelled")
+    assert ward.one("SELECT requested_priority FROM imaging_order") == "stat"
 
 
 def test_an_order_revived_before_any_image_came_waits_for_images_again(ward):

@@ -67,7 +67,7 @@ def _lock_identities(db: Db, site: str, events: Sequence[OrderEvent]) -> None:
     keys: list[str] = []
     for event in events:
         stored = orders.find(db, site, event.order, lock=False)
-        for order in (event.order, *([orders.completed_by(stored[2], event.order)] if stored else [])):
+        for order in (event.order, *([orders.completed_by(stored.order, event.order)] if stored else [])):
             keys += [*orders.identity_keys(order), f"order:{order.key}"]
             for study in studies.unmatched_like(db, site, order):
                 keys += orders.identity_keys(studies.study_of(study))

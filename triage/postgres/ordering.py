@@ -19,33 +19,48 @@ from triage.postgres.connect import Db
 from triage.postgres.site_rules import SiteRules
 from triage.postgres.worklist import ATTEMPTS
 
+NEEDS_AN_ORDER = frozenset({OrderAction.CANCEL, OrderAction.COMPLETE, OrderAction.HOLD, OrderAction.RELEASE})
+
 
 def apply(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
     """Apply one order; returns (outcome, reason)."""
-    site, order, actor = kept.envelope.site, event.order, kept.envelope.peer
-    if not order.key:
+    if not event.order.key:
         raise Rejected("the order has neither accession, filler, placer number nor a resource id")
-    found = orders.find(db, site, order)
-    status = STATUS_AFTER[event.action]
-    if found is None:
-        if event.action in {OrderAction.CANCEL, OrderAction.COMPLETE, OrderAction.HOLD, OrderAction.RELEASE}:
-            raise Rejected(f"{event.action} of an order that was never placed")
-        if not asks_for_chest_radiograph(order, rules.chest_codes):
-            return "ignored", "the procedure is not a chest radiograph"
-        order_id = orders.insert(db, site, order, status)
-        matching.meet_waiting_study(db, rules, site, order_id, order, actor)
-        audit_trail.append(db, site, actor, "order-placed", f"order:{order_id}", message=kept.message_id)
-        return "applied", ""
-    order_id, old_status, stored = found
-    merged = orders.completed_by(stored, order)
-    if event.action is OrderAction.PLACE and old_status is not OrderStatus.ACTIVE:
-        status = old_status  # a late repeat of the placing message does not revive what was cancelled since
-    if merged == stored and status is old_status:
+    stored = orders.find(db, kept.envelope.site, event.order)
+    if stored is None:
+        return _place(db, rules, kept, event)
+    return _change(db, rules, kept, event, stored)
+
+
+def _place(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
+    site, order, actor = kept.envelope.site, event.order, kept.envelope.peer
+    if event.action in NEEDS_AN_ORDER:
+        raise Rejected(f"{event.action} of an order that was never placed")
+    if not asks_for_chest_radiograph(order, rules.chest_codes):
+        return "ignored", "the procedure is not a chest radiograph"
+    is_change = event.action is OrderAction.CHANGE
+    order_id = orders.insert(db, site, order, STATUS_AFTER[event.action], is_change=is_change)
+    matching.meet_waiting_study(db, rules, site, order_id, order, actor)
+    audit_trail.append(db, site, actor, "order-placed", f"order:{order_id}", message=kept.message_id)
+    return "applied", ""
+
+
+def _change(
+    db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent, stored: orders.StoredOrder
+) -> tuple[str, str]:
+    site, actor, order_id = kept.envelope.site, kept.envelope.peer, stored.order_id
+    merged = orders.completed_by(stored.order, event.order)
+    is_placed_late = event.action is OrderAction.PLACE
+    # a late repeat of the placing message neither revives what was cancelled since nor undoes a change
+    status = stored.status if is_placed_late else STATUS_AFTER[event.action]
+    if merged == stored.order and status is stored.status:
         return "unchanged", ""
-    if status is not old_status and status not in ORDER_TRANSITIONS[old_status]:
-        raise Rejected(f"an order that is {old_status} cannot become {status}")
+    if is_placed_late and stored.was_changed:
+        return "unchanged", "the order was changed since"
+    if status is not stored.status and status not in ORDER_TRANSITIONS[stored.status]:
+        raise Rejected(f"an order that is {stored.status} cannot become {status}")
     entries = worklist.of_order(db, order_id)  # locked before the order's key may change, which their holders share
-    orders.update(db, order_id, merged, status)
+    orders.update(db, order_id, merged, status, is_change=event.action is OrderAction.CHANGE)
     audit_trail.append(
         db, site, actor, f"order-{event.action}", f"order:{order_id}",
         message=kept.message_id, status=str(status), priority=str(merged.requested_priority),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,8 +75,18 @@ def order_of(row: dict[str, Any]) -> Order:
     )
 
 
+@dataclass(frozen=True)
+class StoredOrder:
+    """An order's row; *was_changed* says that a change message has altered it since it was placed."""
+
+    order_id: int
+    status: OrderStatus
+    order: Order
+    was_changed: bool
+
+
 FIND = f"""
-    SELECT {COLUMNS} FROM imaging_order
+    SELECT {COLUMNS}, changed_by_message FROM imaging_order
      WHERE site = %(site)s
        AND (order_key = %(key)s
             OR ((accession_number = '' OR %(accession)s IN ('', accession_number))
@@ -86,7 +96,7 @@ FIND = f"""
 """
 
 
-def find(db: Db, site: str, order: Order, *, lock: bool = True) -> tuple[int, OrderStatus, Order] | None:
+def find(db: Db, site: str, order: Order, *, lock: bool = True) -> StoredOrder | None:
     """
     The stored order that *order* speaks of, locked if asked: by key, else by filler, else by placer number.
 
@@ -102,7 +112,9 @@ def find(db: Db, site: str, order: Order, *, lock: bool = True) -> tuple[int, Or
             "placer": order.placer_order_number,
         },
     ).fetchone()
-    return None if row is None else (row["id"], OrderStatus(row["status"]), order_of(row))
+    if row is None:
+        return None
+    return StoredOrder(row["id"], OrderStatus(row["status"]), order_of(row), row["changed_by_message"])
 
 
 def completed_by(stored: Order, sent: Order) -> Order:
@@ -131,12 +143,13 @@ WRITE_COLUMNS = (
 )  # fmt: skip
 
 INSERT = f"""
-    INSERT INTO imaging_order (site, {", ".join(WRITE_COLUMNS)})
-    VALUES (%(site)s, {", ".join(f"%({c})s" for c in WRITE_COLUMNS)}) RETURNING id
+    INSERT INTO imaging_order (site, changed_by_message, {", ".join(WRITE_COLUMNS)})
+    VALUES (%(site)s, %(is_change)s, {", ".join(f"%({c})s" for c in WRITE_COLUMNS)}) RETURNING id
 """
 
 UPDATE = f"""
-    UPDATE imaging_order SET {", ".join(f"{c} = %({c})s" for c in WRITE_COLUMNS)}, changed_at = clock_timestamp()
+    UPDATE imaging_order SET {", ".join(f"{c} = %({c})s" for c in WRITE_COLUMNS)}, changed_at = clock_timestamp(),
+           changed_by_message = changed_by_message OR %(is_change)s
      WHERE id = %(id)s
 """
 
@@ -159,16 +172,16 @@ def _columns(order: Order, status: OrderStatus) -> dict[str, Any]:
     }
 
 
-def insert(db: Db, site: str, order: Order, status: OrderStatus) -> int:
-    """Store a new order; returns its id."""
-    row = db.execute(INSERT, {"site": site, **_columns(order, status)}).fetchone()
+def insert(db: Db, site: str, order: Order, status: OrderStatus, *, is_change: bool) -> int:
+    """Store a new order; returns its id. A change message that overtook the placing one (*is_change*) counts as one."""
+    row = db.execute(INSERT, {"site": site, "is_change": is_change, **_columns(order, status)}).fetchone()
     assert row is not None
     return int(row["id"])
 
 
-def update(db: Db, order_id: int, order: Order, status: OrderStatus) -> None:
+def update(db: Db, order_id: int, order: Order, status: OrderStatus, *, is_change: bool) -> None:
     """Replace what is known of an order."""
-    db.execute(UPDATE, {"id": order_id, **_columns(order, status)})
+    db.execute(UPDATE, {"id": order_id, "is_change": is_change, **_columns(order, status)})
 
 
 CANDIDATES = f"""
