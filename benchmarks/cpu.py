@@ -31,7 +31,7 @@ from triage.domain.order import Code, Order
 from triage.intake import SweepRules, sweep_archive
 from triage.listener import Hl7Listener
 from triage.postgres.book import Book, SiteRules
-from triage.postgres.connect import connect, open_pool
+from triage.postgres.connect import Db, connect, open_pool
 
 
 def now() -> datetime:
@@ -60,17 +60,22 @@ class Apart:
         return timed
 
 
-def postgres_cpu_s() -> float:
-    """CPU seconds used so far by every PostgreSQL process of this machine."""
-    ticks = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            name, _, rest = (process / "stat").read_text().rpartition(") ")
-            if "(postgres" in name:
-                ticks += sum(int(field) for field in rest.split()[11:15])
-        except OSError:
-            continue
+def postgres_cpu_s(db: Db) -> float:
+    """CPU seconds used so far by the server of *db*: its postmaster, all ended children, and those that live."""
+    backend = db.execute("SELECT pg_backend_pid() AS pid").fetchone()
+    assert backend is not None
+    postmaster = _fields(backend["pid"])[1]
+    children = [p.name for p in Path("/proc").glob("[0-9]*") if _fields(p.name)[1:2] == [postmaster]]
+    ticks = sum(int(f) for f in _fields(postmaster)[11:15]) + sum(int(f) for c in children for f in _fields(c)[11:13])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(pid: int | str) -> list[str]:
+    """The fields of /proc/PID/stat after the name; state first, parent second."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return []
 
 
 def journeys(files: Sequence[Path], url: str, folder: Path) -> Iterator[float]:
@@ -110,10 +115,10 @@ def main() -> None:
     frontals = [s.files[0] for s in own_samples() if s.ending.reason is None]
     with tempfile.TemporaryDirectory() as made, tempfile.TemporaryDirectory() as folder, database() as url:
         files = [renewed(frontals[n % len(frontals)], Path(made)) for n in range(chosen.studies)]
-        before = postgres_cpu_s()
-        costs = list(journeys(files, url, Path(folder)))[5:]
-        server = 1000 * (postgres_cpu_s() - before) / chosen.studies
         with connect(url) as db:
+            before = postgres_cpu_s(db)
+            costs = list(journeys(files, url, Path(folder)))[5:]
+            server = 1000 * (postgres_cpu_s(db) - before) / chosen.studies
             done = db.execute("SELECT count(*) AS n FROM run WHERE outcome = 'assessed' AND is_current").fetchone()
     assert done is not None
     print(machine())

@@ -109,8 +109,8 @@ class FakeIntake:
     kept: list[tuple[str, str]] = field(default_factory=list)
     refuses: dict[str, Exception] = field(default_factory=dict)
 
-    def known_study(self, site: str, study_instance_uid: str) -> KnownStudy | None:
-        return self.known.get(study_instance_uid)
+    def known_studies(self, site: str, study_instance_uids: Sequence[str]) -> dict[str, KnownStudy]:
+        return {uid: self.known[uid] for uid in study_instance_uids if uid in self.known}
 
     def see_study(self, site, archive, study, listed, *, at, settle) -> str:
         if study.study_instance_uid in self.refuses:

@@ -11,11 +11,13 @@ from datetime import datetime, timedelta
 from triage.domain.errors import Conflict, Rejected, Unavailable
 from triage.domain.imaging import StudyFacts
 from triage.domain.order import OrderEvent
-from triage.ports import Archive, Envelope, Intake, KeptMessage, Orders, Reader
+from triage.ports import Archive, Envelope, Intake, KeptMessage, KnownStudy, Orders, Reader
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
+BATCH = 500
+"""Studies looked up at a time."""
 AT_MOST = 3
 """Studies in a row that an archive may fail to list before a sweep takes it to be down."""
 
@@ -49,9 +51,12 @@ def sweep_archive(*, archive: Archive, book: Intake, site: str, clock: Clock, ru
     since = started - rules.lookback
     news, failures = 0, Failures()
     try:
-        for study in _listed(archive, book, site, since, started, rules):
-            with failures.of(study):
-                news += _consider(study, archive, book, site, clock, rules)
+        for batch in _batches(_listed(archive, book, site, since, started, rules)):
+            # one look-up for many: most studies of a window have been seen whole by an earlier sweep
+            known = book.known_studies(site, [study.study_instance_uid for study in batch])
+            for study in batch:
+                with failures.of(study):
+                    news += _consider(study, known.get(study.study_instance_uid), archive, book, site, clock, rules)
         failures.raise_first()
     except Unavailable as why:
         book.sweep_failed(site, archive.name, since, str(why))
@@ -68,6 +73,21 @@ def _listed(
     asked = book.accessions_to_ask_about(site, after=rules.ask_after, every=rules.ask_every, limit=rules.ask_at_most)
     for accession in asked:
         yield from archive.studies_of_accession(accession)
+
+
+def _batches(studies: Iterable[StudyFacts]) -> Iterator[list[StudyFacts]]:
+    """Up to BATCH at a time; what came before an archive broke off is given out before the failure goes on."""
+    batch: list[StudyFacts] = []
+    try:
+        for study in studies:
+            batch.append(study)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+    except Unavailable:
+        yield batch
+        raise
+    yield batch
 
 
 @dataclass
@@ -99,9 +119,16 @@ class Failures:
             raise self.first
 
 
-def _consider(study: StudyFacts, archive: Archive, book: Intake, site: str, clock: Clock, rules: SweepRules) -> int:
+def _consider(
+    study: StudyFacts,
+    known: KnownStudy | None,
+    archive: Archive,
+    book: Intake,
+    site: str,
+    clock: Clock,
+    rules: SweepRules,
+) -> int:
     """One study of a sweep: only what the archive counts differently from us is asked about further."""
-    known = book.known_study(site, study.study_instance_uid)
     if known and known.is_settled and known.instances == study.instance_count:
         return 0
     listed = archive.instances(study.study_instance_uid)

@@ -187,8 +187,8 @@ class Intake(Protocol):
     def for_replay(self, message_id: int) -> KeptMessage | None:
         """A stored message, to be accepted once more."""
 
-    def known_study(self, site: str, study_instance_uid: str) -> KnownStudy | None:
-        """What is known of a study, or None."""
+    def known_studies(self, site: str, study_instance_uids: Sequence[str]) -> Mapping[str, KnownStudy]:
+        """What is known of studies, by Study Instance UID; unknown ones are absent."""
 
     def see_study(
         self,

@@ -163,7 +163,7 @@ def test_an_incomplete_study_waits_for_images_and_is_queued_when_whole(ward):
     (lease,) = ward.lease()
     ward.book.offer_again(lease, "incomplete: 1 of 2 instances", is_incomplete=True)
     assert ward.entry_of(study).ai_state is AiState.AWAITING_IMAGES
-    assert not ward.book.known_study("north", study.study_instance_uid).is_settled
+    assert not ward.book.known_studies("north", [study.study_instance_uid])[study.study_instance_uid].is_settled
     assert ward.sees(study, 2) == "queued"
 
 
@@ -204,7 +204,7 @@ def test_objects_that_are_no_images_queue_nothing(ward, modality):
     ward.flags(lease)
     assert ward.sees(study, 2, modality=modality) == ""
     assert ward.entry_of(study).ai_state is AiState.FLAGGED
-    assert ward.book.known_study("north", study.study_instance_uid).instances == 2
+    assert ward.book.known_studies("north", [study.study_instance_uid])[study.study_instance_uid].instances == 2
 
 
 @pytest.mark.parametrize(

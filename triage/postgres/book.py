@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -72,9 +72,9 @@ class Book:
         """Apply a stored message once more, whatever became of it before."""
         return self._do(accepting.accept_again, self.rules, kept, read)
 
-    def known_study(self, site: str, study_instance_uid: str) -> KnownStudy | None:
-        """What is known of a study, or None."""
-        return self._look(views.known_study, site, study_instance_uid)
+    def known_studies(self, site: str, study_instance_uids: Sequence[str]) -> Mapping[str, KnownStudy]:
+        """What is known of studies, by UID."""
+        return self._look(views.known_studies, site, study_instance_uids)
 
     def see_study(
         self,

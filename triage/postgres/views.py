@@ -12,17 +12,17 @@ from triage.postgres import audit_trail, deliveries, messages, orders, runs, stu
 from triage.postgres.connect import Db
 
 KNOWN = """
-    SELECT (SELECT count(*) FROM instance i WHERE i.study_id = s.id) AS instances,
+    SELECT s.study_instance_uid, (SELECT count(*) FROM instance i WHERE i.study_id = s.id) AS instances,
            e.ai_state <> 'awaiting-images' AS is_settled
       FROM study s JOIN worklist_entry e ON e.study_id = s.id
-     WHERE s.site = %s AND s.study_instance_uid = %s
+     WHERE s.site = %s AND s.study_instance_uid = ANY(%s)
 """
 
 
-def known_study(db: Db, site: str, study_instance_uid: str) -> KnownStudy | None:
-    """What is already known of a study the archive lists again."""
-    row = db.execute(KNOWN, (site, study_instance_uid)).fetchone()
-    return None if row is None else KnownStudy(row["instances"], row["is_settled"])
+def known_studies(db: Db, site: str, study_instance_uids: Sequence[str]) -> dict[str, KnownStudy]:
+    """What is already known of studies the archive lists again, by Study Instance UID; unknown ones are absent."""
+    rows = db.execute(KNOWN, (site, list(study_instance_uids))).fetchall()
+    return {row["study_instance_uid"]: KnownStudy(row["instances"], row["is_settled"]) for row in rows}
 
 
 LINES = """
