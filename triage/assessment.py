@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from triage.domain.eligibility import IntendedUse, header_refusal, study_refusal
-from triage.domain.errors import ArchiveUnavailable, Unavailable, UnusableRadiograph
+from triage.domain.errors import IncompleteStudy, Unavailable, UnusableRadiograph
 from triage.domain.finding import Assessment
 from triage.domain.imaging import InstanceFacts, Radiograph
 from triage.ports import Archive, Engine, Lease, Leases
@@ -49,7 +49,7 @@ class Assessor:
 
     def _settle(self, lease: Lease, outcome: Assessment | UnusableRadiograph | Unavailable) -> None:
         if isinstance(outcome, Unavailable):
-            incomplete = isinstance(outcome, Incomplete)
+            incomplete = isinstance(outcome, IncompleteStudy)
             self.book.offer_again(lease, str(outcome), is_incomplete=incomplete)
             log.warning("study %s: offered again: %s", lease.study_instance_uid, outcome)
         elif not self.book.record(lease, outcome):
@@ -99,7 +99,7 @@ class Assessor:
                 read.append((header[0], None, header[1].reason))
         listed = len(self.archive.instances(lease.study_instance_uid))
         if len(read) < listed or not read:
-            raise Incomplete(f"incomplete: {len(read)} of {listed} instances")
+            raise IncompleteStudy(f"incomplete: {len(read)} of {listed} instances")
         self.book.read_headers(lease, read)
         return read
 
@@ -122,10 +122,6 @@ def _matching(
         if isinstance(outcome, Assessment) and outcome.sop_instance_uid != radiograph.facts.sop_instance_uid:
             raise ValueError(f"asked about {radiograph.facts.sop_instance_uid}, told of {outcome.sop_instance_uid}")
     return outcomes
-
-
-class Incomplete(ArchiveUnavailable):
-    """The archive gave fewer instances than it lists."""
 
 
 def _by_acquisition(facts: InstanceFacts) -> tuple[bool, str, str]:

@@ -13,6 +13,10 @@ class ArchiveUnavailable(Unavailable):
     """The image archive could not be reached, or returned less than it counts."""
 
 
+class IncompleteStudy(ArchiveUnavailable):
+    """The archive gave fewer instances of a study than it lists or counts."""
+
+
 class EhrUnavailable(Unavailable):
     """The FHIR server could not be reached, or asked us to come back later."""
 
