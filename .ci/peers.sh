@@ -1,6 +1,6 @@
 #!/bin/bash
 # usage: . .ci/peers.sh FOLDER   install and start the real peers of the tests on loopback, and say where they are
-# Needs root for Debian's packages; each peer is stopped by `stop_peers`. What cannot be had is left out, and its tests say so.
+# Needs root for Debian's packages; each peer is stopped by `stop_peers`. A peer that cannot be had ends the run.
 peers_folder=$1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 mkdir -p "$peers_folder"
@@ -14,14 +14,15 @@ wait_for() { # wait_for NAME COMMAND...: until the command succeeds, 30 s at mos
 install_peers() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q >"$peers_folder/apt.log" 2>&1
-    apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb redis-server postgresql dicom3tools dcmtk gcc libc6-dev \
+    apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb redis-server postgresql dicom3tools dcmtk gcc libc6-dev curl $(command -v npm >/dev/null || echo nodejs npm) \
         >>"$peers_folder/apt.log" 2>&1 || { tail -5 "$peers_folder/apt.log" >&2; return 1; }
     (cd "$here/tests/peers/fhir" && npm ci --silent --no-audit --no-fund >"$peers_folder/npm.log" 2>&1) ||
         { tail -5 "$peers_folder/npm.log" >&2; return 1; }
 }
 
 start_peers() {
-    for service in orthanc redis-server postgresql; do service "$service" stop >/dev/null 2>&1 || true; done
+    # Debian starts what it installs, on the ports and data of a real server: only in CI, on a machine of its own
+    [ "${CI:-}" = true ] && for service in orthanc redis-server postgresql; do service "$service" stop >/dev/null 2>&1 || true; done
     ORTHANC_URLDECODE=1 sh "$here/tests/peers/orthanc/start.sh" noauth "$peers_folder/orthanc" >/dev/null
     export TRIAGE_TEST_ORTHANC=http://127.0.0.1:18042/dicom-web TRIAGE_TEST_ORTHANC_DICOM=127.0.0.1:14242:ORTHANC
 
@@ -38,7 +39,8 @@ start_peers() {
     su postgres -c "$bin/initdb -D $data/db -U triage -A trust -E UTF8 --locale=C.UTF-8 --no-sync" >"$peers_folder/initdb.log"
     su postgres -c "$bin/pg_ctl -D $data/db -w -l $data/log -o '-p 15432 -k $data -c listen_addresses=127.0.0.1' start" >/dev/null
     su postgres -c "$bin/createdb -h 127.0.0.1 -p 15432 -U triage triage"
-    export TRIAGE_TEST_POSTGRES=postgresql://triage@127.0.0.1:15432/triage
+    # the journey against real peers uses it, and every test that needs a database
+    export TRIAGE_TEST_POSTGRES=postgresql://triage@127.0.0.1:15432/triage TRIAGE_TEST_DATABASE_URL=postgresql://triage@127.0.0.1:15432/triage
 
     wait_for orthanc curl -sf "$TRIAGE_TEST_ORTHANC/studies?limit=1"
     wait_for fhir curl -sf "$TRIAGE_TEST_FHIR/metadata"

@@ -23,6 +23,8 @@ if [ ! -x "$venv/bin/python" ]; then
     fi
     rm -f "$venv.log"
 fi
+export PIP_CACHE_DIR="$venv/.cache/pip" # nothing outside this folder is written
 echo "Installing $(grep -c '==' "$lock") locked packages into $venv (about 6 GB with PyTorch; a few minutes the first time) ..."
 "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar on --require-hashes --no-deps -r "$lock"
 "$venv/bin/python" -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+rm -rf "$venv/.cache"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from triage.domain.errors import Misconfigured, Unavailable
 from triage.postgres import embedded
 from triage.postgres.connect import connect
 
@@ -45,3 +47,40 @@ def test_no_account_is_made_and_no_other_folder_opened(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert not subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to stop being root")
+
+
+@needs_root
+def test_in_a_private_folder_of_somebody_root_becomes_that_somebody(tmp_path: Path) -> None:
+    somebody = pwd.getpwnam("daemon")
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, somebody.pw_uid, somebody.pw_gid)
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(0o755)  # pytest keeps its folders to root
+    server = embedded.start(home / "project" / ".demo")
+    try:
+        assert (home / "project" / ".demo" / "data").stat().st_uid == somebody.pw_uid
+        with connect(server.url) as db:
+            assert db.execute("SELECT 1 AS one").fetchone() == {"one": 1}
+    finally:
+        server.stop()
+
+
+@needs_root
+def test_without_namespaces_root_becomes_nobody_or_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "_namespaces_work", lambda: False)
+    try:
+        server = embedded.start(tmp_path / "inner")
+    except (Misconfigured, Unavailable) as why:
+        assert "embedded PostgreSQL" in str(why)  # a folder or a Python that nobody may enter, as /root is
+        return
+    try:
+        assert (tmp_path / "inner" / "data").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    finally:
+        server.stop()

@@ -30,6 +30,7 @@ REASONS: Mapping[str, str] = {
     "unreadable-header": "the file is not readable DICOM",
     "too-small": "the image is too small",
     "blank": "the image has no contrast",
+    "engine-error": "the networks failed on this image",
     # pixel gate
     "lungs-implausible": "no two plausible lungs in the image",
     "out-of-distribution": "unlike the radiographs the model was made for",

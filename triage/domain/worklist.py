@@ -168,7 +168,8 @@ def why(entry: WorklistEntry, now: datetime) -> str:
         Lane.ORDINARY: f"{entry.requested_priority} order",
     }[entry.lane]
     if entry.placed_because == "flagged":
-        where = "AI suspects COVID (preliminary)"
+        is_flagged = entry.ai_state is AiState.FLAGGED
+        where = "AI suspects COVID (preliminary)" if is_flagged else "an earlier AI run suspected COVID, place kept"
     elif entry.placed_because == "override":
         where = "placed by a person"
     late = entry.read_by <= now

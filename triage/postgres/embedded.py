@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,8 +64,8 @@ def start(folder: Path) -> Server:
     """
     Start the server of *folder*, creating its data on first use; a running one is taken as it is.
 
-    PostgreSQL refuses to run as root. Root therefore gets a user namespace in which it looks like `nobody`: files stay
-    root's own, no account is made, no permission outside *folder* changes.
+    PostgreSQL refuses to run as root, so root leaves itself behind (`leaving_root`): no account is made, no permission
+    outside *folder* changes.
 
     Raises:
         Misconfigured: the programs are missing, or neither way of leaving root works here.
@@ -72,6 +73,7 @@ def start(folder: Path) -> Server:
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = folder.resolve() / "data"
+    leave = leaving_root(folder) if os.geteuid() == 0 else None
     bin_folder = programs()
     sockets = socket_folder(folder)
     url = f"postgresql://triage@/triage?host={quote(str(sockets), safe='/')}"
@@ -79,11 +81,11 @@ def start(folder: Path) -> Server:
         if not (data / "PG_VERSION").exists():
             shutil.rmtree(data, ignore_errors=True)
             _run([bin_folder / "initdb", "-D", data, "-U", "triage", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
-                  "--no-sync", "--no-instructions"], folder)  # fmt: skip
+                  "--no-sync", "--no-instructions"], folder, leave)  # fmt: skip
         (data / "postmaster.pid").unlink(missing_ok=True)
         options = " ".join(f"-c {name}='{value}'" for name, value in OPTIONS.items())
         _run([bin_folder / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", folder / "postgresql.log",
-              "-o", f"-k {shlex.quote(str(sockets))} {options}", "start"], folder)  # fmt: skip
+              "-o", f"-k {shlex.quote(str(sockets))} {options}", "start"], folder, leave)  # fmt: skip
     _create_database(sockets)
     return Server(folder, url)
 
@@ -136,29 +138,75 @@ def _running_pid(data: Path) -> int | None:
     return pid if str(data).encode() in arguments and state != "Z" else None
 
 
-def _run(command: list[str | Path], folder: Path) -> None:
+def _run(command: list[str | Path], folder: Path, leave: Callable[[], None] | None) -> None:
     log = folder / "start.log"
     with log.open("wb") as out:
-        done = subprocess.run(
-            [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={"PATH": os.environ.get("PATH", ""), "TZ": "UTC"},
-            preexec_fn=_stop_being_root if os.geteuid() == 0 else None,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                [str(part) for part in command],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={"PATH": os.environ.get("PATH", ""), "TZ": "UTC"},
+                preexec_fn=leave,
+                check=False,
+            )
+        except (subprocess.SubprocessError, PermissionError) as why:
+            words = "embedded PostgreSQL cannot be started as root here: run as an ordinary user"
+            raise Misconfigured(f"{words} ({type(why).__name__})") from None
     if done.returncode:
         tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
         raise Unavailable(f"embedded PostgreSQL: {Path(command[0]).name} failed: {tail} (see {folder})")
 
 
-def _stop_being_root() -> None:
+def leaving_root(folder: Path) -> Callable[[], None]:
+    """
+    How a child of root's stops being root before it becomes PostgreSQL.
+
+    - where the data belong to an ordinary user already, or *folder* lies in a private folder of one (`sudo` in a home):
+      as that user, who owns what is made;
+    - else in a user namespace in which it looks like `nobody`, while its files stay root's own;
+    - where namespaces are forbidden: as `nobody`, to whom *folder* is given.
+    """
+    owner = _ordinary_owner(folder)
+    if owner is None and _namespaces_work():
+        return _enter_namespace
+    uid, gid = owner or (pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
+    for path in (folder, *folder.glob("*.log")):
+        os.chown(path, uid, gid)
+
+    def become() -> None:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+
+    return become
+
+
+def _ordinary_owner(folder: Path) -> tuple[int, int] | None:
+    """The user, not root, whose data these are or in whose private folder they lie."""
+    data = folder.resolve() / "data"
+    places = [data] if data.exists() else [p for p in folder.resolve().parents if not p.stat().st_mode & 0o001]
+    for place in places:
+        stat = place.stat()
+        if stat.st_uid != 0 and any(account.pw_uid == stat.st_uid for account in pwd.getpwall()):
+            return stat.st_uid, stat.st_gid
+    return None
+
+
+def _namespaces_work() -> bool:
+    try:
+        return subprocess.run(["true"], preexec_fn=_enter_namespace, check=False).returncode == 0
+    except (subprocess.SubprocessError, OSError):
+        return False
+
+
+def _enter_namespace() -> None:
     """In the child: look like `nobody` inside a user namespace; outside it files still belong to root."""
     nobody = pwd.getpwnam("nobody")
     uid, gid = os.geteuid(), os.getegid()
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
-        raise OSError(ctypes.get_errno(), "user namespaces are not allowed here: run as an ordinary user")
+        raise OSError(ctypes.get_errno(), "user namespaces are not allowed here")
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{nobody.pw_uid} {uid} 1")
     Path("/proc/self/gid_map").write_text(f"{nobody.pw_gid} {gid} 1")
