@@ -172,6 +172,25 @@ def test_an_accession_number_of_another_patient_is_a_mix_up_for_a_person(ward):
     assert (met(ward, study), ward.entry_of(study).order_id) == ("patient-differs", None)
 
 
+REUSED = {
+    "placer": {"placer_order_number": "PL-1", "filler_order_number": "FI-9", "accession_number": ""},
+    "filler": {"placer_order_number": "PL-9", "filler_order_number": "FI-1", "accession_number": ""},
+    "accession": {"placer_order_number": "PL-9", "filler_order_number": "FI-9", "accession_number": "ACC-1"},
+}
+
+
+@pytest.mark.parametrize("action", [OrderAction.PLACE, OrderAction.CHANGE, OrderAction.CANCEL])
+@pytest.mark.parametrize("numbers", REUSED.values(), ids=REUSED)
+def test_a_number_used_again_for_another_patient_is_parked_and_changes_nothing(ward, numbers, action):
+    ward.orders()
+    ward.sees(make_study())
+    with ward.book.pool.connection() as db:
+        before, orders = snapshot(db), ward.rows("SELECT * FROM imaging_order")
+        other = ward.orders(action, **numbers, patient=make_patient(patient_id="P-0002"))
+        assert (other.outcome, other.reason) == ("parked", "the order number belongs to another patient")
+        assert (snapshot(db), ward.rows("SELECT * FROM imaging_order")) == (before, orders)
+
+
 def test_several_studies_of_one_accession_each_get_an_entry(ward):
     ward.orders(requested_priority=RequestedPriority.URGENT)
     studies = [make_study() for _ in range(3)]

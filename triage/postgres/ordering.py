@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from triage.domain.errors import Rejected
+from triage.domain.matching import may_be_same_patient
 from triage.domain.order import (
     ORDER_TRANSITIONS,
     STATUS_AFTER,
@@ -48,6 +49,8 @@ def _place(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tu
 def _change(
     db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent, stored: orders.StoredOrder
 ) -> tuple[str, str]:
+    if not may_be_same_patient(stored.order.patient, event.order.patient):
+        raise Rejected("the order number belongs to another patient")
     site, actor, order_id = kept.envelope.site, kept.envelope.peer, stored.order_id
     merged = orders.completed_by(stored.order, event.order)
     is_placed_late = event.action is OrderAction.PLACE
