@@ -108,7 +108,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     settings = _settings()
     if settings.web_host not in {"127.0.0.1", "::1", "localhost"}:
         raise Misconfigured("TRIAGE_WEB_HOST: only a loopback address, until people can sign in for real")
-    app = Service(settings).web_app(os.environ.get("TRIAGE_WEB_SECRET") or secrets.token_hex(32))
+    app = Service(settings).web_app(settings.web_secret or secrets.token_hex(32))
     # no access log of uvicorn's: it writes whole URLs, and FHIR searches carry identifiers in theirs
     uvicorn.run(
         app,
@@ -124,8 +124,11 @@ def _serve(chosen: argparse.Namespace) -> int:
 def _worker(chosen: argparse.Namespace) -> int:
     from triage.tasks import app, require_broker
 
-    require_broker(_settings())
-    queues = ",".join(chosen.role or ("assess", "sweep", "deliver"))
+    settings = _settings()
+    require_broker(settings)
+    roles = chosen.role or ["assess", "sweep", "deliver"]
+    Service(settings).check_before(roles)
+    queues = ",".join(roles)
     app.worker_main([
         "worker", "--queues", queues, "--concurrency", str(chosen.processes), "--pool", "prefork",
         "--hostname", f"{queues.replace(',', '-')}-{os.getpid()}@%h", "--without-gossip", "--without-mingle",

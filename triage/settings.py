@@ -47,6 +47,7 @@ class Settings:
     mllp_client_ca: Path | None
     web_host: str
     web_port: int
+    web_secret: str = field(repr=False)
     model_enabled: bool
     model_folder: Path | None
     model_threads: int
@@ -69,8 +70,8 @@ class Settings:
         read = _Reader(env)
         settings = cls(
             site=read.text("SITE", "main"),
-            database_url=read.text("DATABASE_URL", ""),
-            broker_url=read.text("BROKER_URL", ""),
+            database_url=read.secret("DATABASE_URL"),
+            broker_url=read.secret("BROKER_URL"),
             broker_folder=read.path("BROKER_FOLDER"),
             archive_url=read.text("ARCHIVE_URL", ""),
             archive_folder=read.path("ARCHIVE_FOLDER"),
@@ -97,6 +98,7 @@ class Settings:
             mllp_client_ca=read.path("MLLP_CLIENT_CA"),
             web_host=read.text("WEB_HOST", "127.0.0.1"),
             web_port=int(read.number("WEB_PORT", 8080)),
+            web_secret=read.secret("WEB_SECRET"),
             model_enabled=read.one_of("MODEL", "on", ("on", "off")) == "on",
             model_folder=read.path("MODEL_FOLDER"),
             model_threads=int(read.number("MODEL_THREADS", 0)),

@@ -6,6 +6,7 @@ import os
 import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,8 +20,9 @@ from integrations.dicomweb.folder import FolderArchive
 from integrations.fhir.client import BearerToken, FhirOrders, FhirReports, FhirServer
 from integrations.fhir.orders import from_document
 from integrations.fhir.site import FhirSite
+from models import card as cards
 from triage.assessment import Assessor
-from triage.domain.errors import Conflict, Misconfigured
+from triage.domain.errors import Conflict, Misconfigured, Unavailable
 from triage.domain.finding import ChestClass
 from triage.domain.order import OrderEvent
 from triage.intake import SweepRules, readers_by_protocol
@@ -138,6 +140,28 @@ class Service:
 
         return Engine.load(self.settings.model_folder, threads=self.settings.model_threads or None)
 
+    def check_before(self, roles: Sequence[str]) -> None:
+        """
+        Stop a worker that could only fail: weights that are not the card's, a FHIR server of another version.
+
+        A server that does not answer now may answer later and stops nobody.
+
+        Raises:
+            Misconfigured: naming what is wrong.
+        """
+        if "assess" in roles and self.settings.model_enabled:
+            for name in ("lungs", "chest"):
+                card, _ = cards.read(self.weights / f"{name}.json")
+                cards.verified_weights(self.weights / f"{name}.safetensors", card)
+        if self.fhir_server is not None and {"sweep", "deliver"} & set(roles):
+            with suppress(Unavailable):
+                self.fhir_server.check()
+
+    @property
+    def weights(self) -> Path:
+        """The folder of the networks' weights and cards."""
+        return self.settings.model_folder or Path(cards.__file__).parent / "weights"
+
     @cached_property
     def assessor(self) -> Assessor:
         """What an assess worker runs."""
@@ -189,16 +213,14 @@ class Service:
     def web_app(self, secret: str) -> FastAPI:
         """The pages, the API and the FHIR endpoint; networks are loaded only when somebody asks for an activation."""
         from integrations.fhir.results import FhirComposer
-        from models import card as cards
         from triage.postgres.results import Results
         from triage.web.app import create_app
         from triage.web.desk import ModelWords
         from triage.web.fhir import fhir_router
 
         s = self.settings
-        folder = s.model_folder or Path(cards.__file__).parent / "weights"
-        chest, classifier = cards.read(folder / "chest.json")
-        _, segmenter = cards.read(folder / "lungs.json")
+        chest, classifier = cards.read(self.weights / "chest.json")
+        _, segmenter = cards.read(self.weights / "lungs.json")
         fhir = fhir_router(
             Results(self.pool, (classifier, segmenter)),
             FhirComposer(self.fhir_site),

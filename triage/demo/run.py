@@ -41,7 +41,8 @@ def run_demo(*, folder: str, samples: str, once: bool, rate: float) -> int:
     console.print(f"Data, logs and the database live in [bold]{home}[/]; nothing outside it is changed.")
     if os.geteuid() == 0:
         console.print(
-            "Running as root: PostgreSQL runs in a user namespace where it is not root; no account is made.",
+            "Running as root: PostgreSQL, which refuses root, runs in a user namespace where it is not root, or as the"
+            " owner of this folder; no account is made.",
         )
     with _progress(console) as progress:
         chosen, left_out = samples_of(Path(samples), home / "wrapped", progress) if samples else (own_samples(), [])

@@ -197,10 +197,15 @@ class Stack:
 
     def _watch(self) -> None:
         """Start again what died: the row remembers, so a new process takes over where the old one was."""
-        while not self._stopping.wait(1.0):
+        pause, ended = 1.0, False
+        while not self._stopping.wait(pause):
+            pause = min(30.0, 2 * pause) if ended else 1.0  # what cannot start must not spin
+            ended = False
             for name, child in list(self._children.items()):
                 if child.poll() is not None and not self._stopping.is_set():
-                    self._console.print(f"[yellow]{name} ended with status {child.returncode}; starting it again[/]")
+                    ended = True
+                    log = self._logs / f"{name}.log"
+                    self._console.print(f"[yellow]{name} ended ({child.returncode}); starting it again; see {log}[/]")
                     self._spawn(name, self._commands[name])
 
     def _await(self, name: str, is_up: Callable[[], bool]) -> None:
