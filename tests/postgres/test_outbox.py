@@ -32,11 +32,11 @@ def states(ward):
 
 
 def due(ward, destination):
-    """Lease what is due; give the other destinations' back."""
+    """Lease what is due; leave the other destinations' as if untouched."""
     held = {d.destination: d for d in ward.book.lease_due(10, LEASE)}
-    for name, other in held.items():
-        if name != destination:
-            ward.book.deliver_again(other, "not now", timedelta(0))
+    others = [d.delivery_id for name, d in held.items() if name != destination]
+    with ward.book.pool.connection() as db:
+        db.execute("UPDATE delivery SET state = 'due', attempts = attempts - 1 WHERE id = ANY(%s)", (others,))
     return held.get(destination)
 
 
@@ -166,6 +166,17 @@ def test_what_is_being_sent_while_the_order_is_cancelled_is_withdrawn_after_it(w
     ward.book.deliver_again(sending, "ehr: timeout, it may have it", timedelta(0))
     assert due(ward, "ehr").kind == "withdrawal"
     assert states(ward) == ["ehr result superseded", "pacs result superseded", "ehr withdrawal sending"]
+
+
+@pytest.mark.parametrize("how", ["again", "park"])
+def test_a_result_whose_answer_was_lost_is_withdrawn_too(ward, told, how):
+    tried = due(ward, "ehr")
+    if how == "again":
+        ward.book.deliver_again(tried, "ehr: connected, then ReadTimeout", timedelta(0))
+    else:
+        ward.book.park(tried, "ehr: 500, perhaps after it was stored")
+    ward.orders(OrderAction.CANCEL)
+    assert states(ward) == ["ehr result superseded", "pacs result superseded", "ehr withdrawal due"]
 
 
 def test_an_attempt_without_a_result_does_not_drop_the_withdrawal_still_owed(ward, told):

@@ -164,7 +164,12 @@ def stuck(db: Db, limit: int = 100) -> list[dict[str, Any]]:
     return db.execute(STUCK, (limit,)).fetchall()
 
 
-TOLD = "SELECT destination FROM delivery WHERE run_id = %s AND kind = 'result' AND state IN ('delivered', 'sending')"
+TOLD = """
+    SELECT destination FROM delivery
+     WHERE run_id = %s AND kind = 'result' AND (state IN ('delivered', 'sending') OR attempts > 0)
+     ORDER BY destination
+"""
+"""An attempt counts as told: the peer may have taken the result although its answer was lost."""
 
 
 def destinations_told(db: Db, run_id: UUID) -> list[str]:
