@@ -313,6 +313,16 @@ class AnySequence(RuleBasedStateMachine):
              WHERE d.kind = 'result' AND d.state IN ('due', 'parked') AND (r.is_withdrawn OR NOT r.is_current)
         """
         assert self.ward.rows(outdated) == [], "an outdated result would still be sent"
+        untold = """
+            SELECT d.id FROM delivery d JOIN run r ON r.id = d.run_id
+             WHERE d.kind = 'result' AND (d.state IN ('delivered', 'sending') OR d.attempts > 0)
+               AND (r.is_withdrawn OR NOT r.is_current)
+               AND NOT EXISTS (SELECT 1 FROM delivery n JOIN run l ON l.id = n.run_id
+                                WHERE n.destination = d.destination AND n.state <> 'superseded'
+                                  AND ((n.kind = 'withdrawal' AND l.id = r.id AND l.is_withdrawn) OR (n.cancels = r.id
+                                       AND (n.state = 'delivered' OR l.is_current AND NOT l.is_withdrawn))))
+        """
+        assert self.ward.rows(untold) == [], "a destination keeps a result that no longer counts"
 
     @invariant()
     def the_page_is_the_merge_of_the_lanes(self):

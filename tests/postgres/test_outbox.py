@@ -188,6 +188,78 @@ def test_an_attempt_without_a_result_does_not_drop_the_withdrawal_still_owed(war
     assert states(ward)[-1] == "ehr withdrawal due"
 
 
+def happens(ward, study, step, peer):
+    """One thing happens; *peer* is what the EHR holds of each run, by run number."""
+    if step in {"run", "refused", "broken"}:
+        ward.sees(study, len(ward.listed.get(study.study_instance_uid, [])) + 1)
+        (lease,) = ward.lease()
+        outcome = {"refused": "not-frontal", "broken": "engine-error"}
+        assert ward.flags(lease) if step == "run" else ward.book.record(lease, UnusableRadiograph(outcome[step]))
+    elif step in {"cancel", "revive"}:
+        ward.orders(OrderAction.CANCEL if step == "cancel" else OrderAction.CHANGE)
+    elif delivery := due(ward, "ehr"):
+        result, cancelled = ward.book.result_for(delivery)
+        if step != "park":  # "lost": it has it, its answer did not come back
+            peer[result.run_number] = "withdrawn" if delivery.kind == "withdrawal" else "preliminary"
+            if cancelled is not None:
+                peer[cancelled.run_number] = "cancelled"
+        if step == "send":
+            ward.book.delivered(delivery, "Bundle")
+        elif step == "lost":
+            ward.book.deliver_again(delivery, "ehr: connected, then ReadTimeout", timedelta(0))
+        else:
+            ward.book.park(delivery, "ehr: 500")
+
+
+ENDS = {
+    "run send": "1 preliminary",
+    "run run": "2 preliminary",
+    "run send run": "1 cancelled, 2 preliminary",
+    "run lost run": "1 cancelled, 2 preliminary",
+    "run park run": "1 cancelled, 2 preliminary",
+    "run send cancel": "1 withdrawn",
+    "run lost cancel": "1 withdrawn",
+    "run cancel": "",
+    "run send refused": "1 withdrawn",
+    "run lost broken": "1 withdrawn",
+    "run refused": "",
+    "run send refused cancel": "1 withdrawn",
+    "run send run cancel": "1 withdrawn",
+    "run send run send cancel": "1 cancelled, 2 withdrawn",
+    "run send run lost cancel": "1 withdrawn, 2 withdrawn",
+    "run send run run": "1 cancelled, 3 preliminary",
+    "run send run refused run": "1 withdrawn, 4 preliminary",
+    "run send run lost run": "1 withdrawn, 2 cancelled, 3 preliminary",
+    "run send run send run": "1 cancelled, 2 cancelled, 3 preliminary",
+    "run send cancel revive run": "1 withdrawn, 2 preliminary",
+    "run send cancel send revive run send cancel": "1 withdrawn, 2 withdrawn",
+    "run send refused run run": "1 withdrawn, 4 preliminary",
+}
+
+
+@pytest.mark.parametrize(("steps", "end"), ENDS.items(), ids=ENDS)
+def test_whatever_the_ehr_was_told_ends_with_the_one_current_result(ward, steps, end):
+    study, peer = make_study(), {}
+    ward.orders()
+    for step in [*steps.split(), *["send"] * 6]:
+        happens(ward, study, step, peer)
+    assert ", ".join(f"{run} {status}" for run, status in sorted(peer.items())) == end
+
+
+def test_each_destination_hears_of_what_it_was_told(ward):
+    study, peer = make_study(), {}
+    ward.orders()
+    for step in ("run", "send", "run"):
+        happens(ward, study, step, peer)
+    ward.book.delivered(due(ward, "pacs"), "stored")
+    happens(ward, study, "run", peer)  # the EHR has the first, the PACS the second
+    assert ward.book.result_for(due(ward, "pacs"))[1].run_number == 2
+    assert "pacs result sending" in states(ward)
+    ehr = ward.rows("SELECT r.run_number FROM delivery d JOIN run r ON r.id = d.cancels WHERE d.destination = 'ehr'"
+                    " AND d.state = 'due'")  # fmt: skip
+    assert ehr == [{"run_number": 1}]
+
+
 def test_nothing_is_withdrawn_where_nothing_was_found(ward):
     ward.orders()
     ward.sees(make_study())

@@ -65,14 +65,14 @@ def test_a_result_broken_off_between_its_writes_is_recorded_once(ward, monkeypat
     ward.sees(study)
     (lease,) = ward.lease()
     faults = [DeadlockDetected("x")]
-    real = deliveries.add
+    real = deliveries.tell
 
     def once(*args, **kwargs):
         if faults:
             raise faults.pop()
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(deliveries, "add", once)
+    monkeypatch.setattr(deliveries, "tell", once)
     assert ward.flags(lease)
     assert [r["run_number"] for r in ward.rows("SELECT run_number FROM run")] == [1]
     assert ward.one("SELECT count(*) FROM delivery") == 2

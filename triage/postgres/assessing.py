@@ -28,17 +28,14 @@ def record(db: Db, rules: SiteRules, lease: Lease, outcome: Assessment | Unusabl
         kind = "failed" if outcome.reason in FAILURES else "not-eligible"
         _end(db, entry, lease.study_id, lease.attempt, kind, outcome.reason)
         return True
-    run_id, before = runs.record(
+    run_id = runs.record(
         db, entry_id=entry.entry_id, study_id=lease.study_id, attempt=lease.attempt, outcome="assessed",
         reason="", assessment=outcome,
     )  # fmt: skip
     to = AiState.FLAGGED if outcome.is_flagged else AiState.NOT_FLAGGED
     entry = worklist.set_ai_state(db, entry, to)
     placing.move_forward(db, rules, entry)
-    if before is not None:
-        deliveries.supersede(db, before)
-    if rules.rollout != "shadow":
-        deliveries.add(db, run_id, rules.destinations)
+    deliveries.tell(db, entry.entry_id, run_id, () if rules.rollout == "shadow" else rules.destinations)
     audit_trail.append(
         db, entry.site, "ai", "assessed", f"entry:{entry.entry_id}",
         run=str(run_id), state=str(to), card=outcome.classifier.card_sha256,
@@ -48,12 +45,11 @@ def record(db: Db, rules: SiteRules, lease: Lease, outcome: Assessment | Unusabl
 
 def _end(db: Db, entry: WorklistEntry, study_id: int, attempt: int, outcome: str, reason: str) -> None:
     """End an attempt without a result; the entry keeps its place, visibly marked."""
-    _, before = runs.record(
+    runs.record(
         db, entry_id=entry.entry_id, study_id=study_id, attempt=attempt, outcome=outcome, reason=reason,
         assessment=None,
     )  # fmt: skip
-    if before is not None:
-        deliveries.supersede(db, before, ["result"])  # a withdrawal still owed has no newer result to replace it
+    deliveries.tell(db, entry.entry_id, None, ())
     worklist.set_ai_state(db, entry, PRESENTED_AS[outcome], reason)
     audit_trail.append(db, entry.site, "ai", outcome, f"entry:{entry.entry_id}", reason=reason)
 

@@ -11,28 +11,64 @@ from triage.ports import Due
 from triage.postgres import audit_trail
 from triage.postgres.connect import Db
 
+SUPERSEDE = """
+    UPDATE delivery d SET state = 'superseded', reason = 'a later run took its place'
+      FROM run r
+     WHERE r.id = d.run_id AND r.entry_id = %s AND d.kind = 'result' AND d.state IN ('due', 'parked')
+       AND (r.is_withdrawn OR NOT r.is_current)
+"""
+
+OUTDATED = """
+    SELECT r.id AS run_id, d.destination FROM run r JOIN delivery d ON d.run_id = r.id AND d.kind = 'result'
+     WHERE r.entry_id = %s AND (r.is_withdrawn OR NOT r.is_current)
+       AND (d.state IN ('delivered', 'sending') OR d.attempts > 0)
+       AND NOT EXISTS (SELECT 1 FROM delivery w
+                        WHERE w.run_id = r.id AND w.destination = d.destination AND w.kind = 'withdrawal')
+       AND NOT EXISTS (SELECT 1 FROM delivery n
+                        WHERE n.cancels = r.id AND n.destination = d.destination AND n.state = 'delivered')
+     ORDER BY r.run_number DESC, d.id
+"""
+"""Where a result that no longer counts is, or may be; an attempt counts, as its answer may be all that was lost."""
+
+WITHDRAW = """
+    UPDATE run SET is_withdrawn = true, last_updated = clock_timestamp() WHERE id = ANY(%s) AND NOT is_withdrawn
+"""
+
 ADD = """
-    INSERT INTO delivery (run_id, destination, kind, control_id)
-    SELECT %(run_id)s, d, %(kind)s, %(kind)s::text || '-' || %(run_id)s::text || '-' || d
-      FROM unnest(%(destinations)s::text[]) AS d
+    INSERT INTO delivery (run_id, destination, kind, control_id, cancels)
+    VALUES (%(run_id)s, %(destination)s, %(kind)s::text,
+            %(kind)s::text || '-' || %(run_id)s::text || '-' || %(destination)s::text, %(cancels)s)
     ON CONFLICT DO NOTHING
 """
 
 
-def add(db: Db, run_id: UUID, destinations: Sequence[str], kind: str = "result") -> None:
-    """Owe *run_id* to every destination; the control id is fixed now and the same on every repeat."""
-    db.execute(ADD, {"run_id": run_id, "destinations": list(destinations), "kind": kind})
+def tell(db: Db, entry_id: int, run_id: UUID | None, destinations: Sequence[str]) -> None:
+    """
+    Owe the result of *run_id* (None: there is none) to *destinations*, and to all the news of what no longer counts.
+
+    What was not yet sent of older runs is given up, so that it cannot arrive after the newer one. Where an older
+    result is, or may be, the new one cancels the latest; any other is withdrawn by a delivery of its own, which
+    nothing supersedes. Control ids are fixed now and the same on every repeat.
+    """
+    db.execute(SUPERSEDE, (entry_id,))
+    outdated = [(row["run_id"], row["destination"]) for row in db.execute(OUTDATED, (entry_id,)).fetchall()]
+    cancels: dict[str, UUID] = {}
+    for run, destination in outdated if run_id is not None else ():
+        if destination in destinations:
+            cancels.setdefault(destination, run)
+    withdrawn = {run for run, destination in outdated if cancels.get(destination) != run}
+    db.execute(WITHDRAW, (sorted(withdrawn),))
+    for run, destination in outdated:
+        if run in withdrawn:
+            _add(db, run, destination, "withdrawal")
+    for destination in destinations if run_id is not None else ():
+        cancelled = cancels.get(destination)
+        assert run_id is not None
+        _add(db, run_id, destination, "result", None if cancelled in withdrawn else cancelled)
 
 
-SUPERSEDE = """
-    UPDATE delivery SET state = 'superseded', reason = 'a later run took its place'
-     WHERE run_id = %s AND kind = ANY(%s) AND state IN ('due', 'parked')
-"""
-
-
-def supersede(db: Db, run_id: UUID, kinds: Sequence[str] = ("result", "withdrawal")) -> None:
-    """Give up what of an older run was not yet sent, so that it cannot arrive after the newer one."""
-    db.execute(SUPERSEDE, (run_id, list(kinds)))
+def _add(db: Db, run_id: UUID, destination: str, kind: str, cancels: UUID | None = None) -> None:
+    db.execute(ADD, {"run_id": run_id, "destination": destination, "kind": kind, "cancels": cancels})
 
 
 LEASE = """
@@ -140,6 +176,31 @@ def replay(db: Db, delivery_id: int) -> bool:
 
 
 OF_ENTRY = """
+    SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.next_attempt_at, d.reason, d.acknowledged_as,
+           d.created_at, d.delivered_at, r.run_number
+      FROM delivery d JOIN run r ON r.id = d.run_id WHERE r.entry_id = %s ORDER BY d.id
+"""
+
+
+def of_entry(db: Db, entry_id: int) -> list[dict[str, Any]]:
+    """Every delivery of an entry's runs."""
+    return db.execute(OF_ENTRY, (entry_id,)).fetchall()
+
+
+STUCK = """
+    SELECT d.id, d.destination, d.state, d.attempts, d.next_attempt_at, d.reason, r.entry_id
+      FROM delivery d JOIN run r ON r.id = d.run_id
+     WHERE d.state = 'parked' OR (d.state = 'due' AND d.attempts > 0)
+     ORDER BY d.id DESC LIMIT %s
+"""
+
+
+def stuck(db: Db, limit: int = 100) -> list[dict[str, Any]]:
+    """Deliveries that are parked or being retried, newest first."""
+    return db.execute(STUCK, (limit,)).fetchall()
+
+
+ENTRY = """
     SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.next_attempt_at, d.reason, d.acknowledged_as,
            d.created_at, d.delivered_at, r.run_number
       FROM delivery d JOIN run r ON r.id = d.run_id WHERE r.entry_id = %s ORDER BY d.id

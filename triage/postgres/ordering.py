@@ -101,9 +101,6 @@ def _withdraw(db: Db, entry: WorklistEntry, actor: str, reason: str) -> None:
         entry = worklist.set_reading_state(db, entry, ReadingState.CANCELLED)
     if entry.ai_state not in {AiState.WITHDRAWN, AiState.SUPERSEDED}:
         worklist.set_ai_state(db, entry, AiState.WITHDRAWN, reason)
-    withdrawn = runs.withdraw(db, entry.entry_id)
-    if withdrawn is not None:
-        told = deliveries.destinations_told(db, withdrawn)
-        deliveries.supersede(db, withdrawn)
-        deliveries.add(db, withdrawn, told, kind="withdrawal")
+    runs.withdraw(db, entry.entry_id)
+    deliveries.tell(db, entry.entry_id, None, ())
     audit_trail.append(db, entry.site, actor, "withdrawn", f"entry:{entry.entry_id}", reason=reason)

@@ -18,7 +18,7 @@ from triage.postgres.connect import Db
 
 SUPERSEDE = """
     UPDATE run SET is_current = false, last_updated = clock_timestamp()
-     WHERE entry_id = %s AND is_current RETURNING id
+     WHERE entry_id = %s AND is_current
 """
 
 INSERT = """
@@ -32,9 +32,9 @@ INSERT = """
 
 def record(
     db: Db, *, entry_id: int, study_id: int, attempt: int, outcome: str, reason: str, assessment: Assessment | None
-) -> tuple[UUID, UUID | None]:
-    """Add a run and make it the entry's current one; returns its id and the id of the run it took over from."""
-    before = db.execute(SUPERSEDE, (entry_id,)).fetchone()
+) -> UUID:
+    """Add a run and make it the entry's current one; returns its id."""
+    db.execute(SUPERSEDE, (entry_id,))
     run_id = uuid4()
     db.execute(
         INSERT,
@@ -49,19 +49,18 @@ def record(
             "is_flagged": assessment is not None and assessment.is_flagged,
         },
     )
-    return run_id, before["id"] if before else None
+    return run_id
 
 
 WITHDRAW = """
     UPDATE run SET is_withdrawn = true, last_updated = clock_timestamp()
-     WHERE entry_id = %s AND is_current AND NOT is_withdrawn AND assessment IS NOT NULL RETURNING id
+     WHERE entry_id = %s AND is_current AND NOT is_withdrawn AND assessment IS NOT NULL
 """
 
 
-def withdraw(db: Db, entry_id: int) -> UUID | None:
-    """Mark the current result of an entry withdrawn; its run id, or None where there is none."""
-    row = db.execute(WITHDRAW, (entry_id,)).fetchone()
-    return None if row is None else row["id"]
+def withdraw(db: Db, entry_id: int) -> None:
+    """Mark the current result of an entry, if there is one, withdrawn."""
+    db.execute(WITHDRAW, (entry_id,))
 
 
 OF_ENTRY = """
@@ -107,19 +106,12 @@ def by_run(db: Db, run_id: UUID) -> Result | None:
     return None if row is None else _result(db, row)
 
 
-PREVIOUS = f"{RESULT} AND r.entry_id = (SELECT entry_id FROM run WHERE id = %(id)s) AND r.run_number < %(number)s"
-PREVIOUS += " ORDER BY r.run_number DESC LIMIT 1"
-
-
-def previous_of(db: Db, result: Result) -> Result | None:
-    """The result that *result* took the place of."""
-    row = db.execute(PREVIOUS, {"id": result.run_id, "number": result.run_number}).fetchone()
-    return None if row is None else _result(db, row)
+CANCELLED = f"{RESULT} AND r.id = (SELECT cancels FROM delivery WHERE id = %s)"
 
 
 def result_for(db: Db, due: Due) -> tuple[Result, Result | None]:
     """
-    The result a delivery tells, and the one it took the place of.
+    The result a delivery tells, and the one it cancels: the latest that its destination was or may have been told.
 
     Raises:
         Conflict: its run holds no assessment.
@@ -127,7 +119,8 @@ def result_for(db: Db, due: Due) -> tuple[Result, Result | None]:
     result = by_run(db, due.run_id)
     if result is None:
         raise Conflict(f"run {due.run_id} holds no assessment")
-    return result, previous_of(db, result)
+    row = db.execute(CANCELLED, (due.delivery_id,)).fetchone()
+    return result, None if row is None else _result(db, row)
 
 
 @dataclass(frozen=True)
