@@ -11,10 +11,11 @@ import pytest
 
 from tests.making import NOON, make_event, make_order, make_patient, make_study
 from tests.postgres.ward import SITE, snapshot
-from triage.domain.order import OrderAction, RequestedPriority
+from triage.domain.order import Code, OrderAction, RequestedPriority
 from triage.domain.priority import Lane
 from triage.domain.worklist import AiState, ReadingState
 
+STATUS_NEWS = ("cancel", "complete", "hold", "release")
 LIVE = "SELECT count(*) FROM worklist_entry WHERE reading_state <> 'cancelled' AND ai_state <> 'superseded'"
 
 
@@ -99,11 +100,61 @@ def test_an_order_cancelled_by_mistake_comes_back_and_meets_the_study_that_came_
     assert (met(ward, study), ward.entry_of(study).lane, ward.one(LIVE)) == ("accession", Lane.STAT, 1)
 
 
-def test_a_late_repeat_of_the_placing_message_does_not_revive_a_cancelled_order(ward):
+@pytest.mark.parametrize("end", [OrderAction.CANCEL, OrderAction.COMPLETE])
+@pytest.mark.parametrize("is_changed", [False, True])
+@pytest.mark.parametrize("priority", RequestedPriority)
+def test_an_order_placed_again_after_its_end_is_alive_again_with_its_new_content(ward, end, is_changed, priority):
+    study = make_study()
     ward.orders()
+    if is_changed:
+        ward.orders(OrderAction.CHANGE, requested_priority=RequestedPriority.URGENT)
+    ward.sees(study)
+    ward.orders(end)
+    assert ward.orders(OrderAction.PLACE, requested_priority=priority).outcome == "applied"
+    entry = ward.entry_of(study)
+    assert ward.one("SELECT status FROM imaging_order") == "active"
+    assert (entry.ai_state, entry.reading_state) == (AiState.QUEUED, ReadingState.UNREAD)
+    assert (entry.requested_priority, ward.one(LIVE)) == (priority, 1)
+    assert entry.lane == {"stat": Lane.STAT, "urgent": Lane.EXPEDITED, "routine": Lane.ORDINARY}[priority]
+
+
+def test_a_repeat_of_the_placing_message_after_a_cancel_does_not_revive_the_order(ward):
+    ward.hears(make_event(), control_id="X1")
     ward.orders(OrderAction.CANCEL)
-    ward.orders(OrderAction.PLACE)
+    assert not ward.hears(make_event(), control_id="X1").is_new
     assert ward.one("SELECT status FROM imaging_order") == "cancelled"
+
+
+def test_an_entry_that_joined_another_stays_closed_when_the_order_is_placed_again(ward):
+    ward.sees(make_study(accession_number="ACC-7"))
+    ward.orders(accession_number="", scheduled_at=None)
+    ward.orders(OrderAction.CHANGE, accession_number="ACC-7")
+    ward.orders(OrderAction.CANCEL, accession_number="ACC-7")
+    ward.orders(OrderAction.PLACE, accession_number="ACC-7")
+    assert ward.one(LIVE) == 1
+
+
+NAMED = {
+    "a chest radiograph": make_order().procedure,
+    "a knee": (Code("36565-0", "LN", "XR Knee 2 Views"),),
+    "nothing": (),
+}
+UNKNOWN = {
+    ("cancel", "a chest radiograph"): ("ignored", "cancel of an order that was never placed"),
+    ("complete", "a chest radiograph"): ("ignored", "complete of an order that was never placed"),
+    ("hold", "a chest radiograph"): ("parked", "hold of an order that was never placed"),
+    ("release", "a chest radiograph"): ("parked", "release of an order that was never placed"),
+    **{(action, "a knee"): ("ignored", "the procedure is not a chest radiograph") for action in STATUS_NEWS},
+    **{(action, "nothing"): ("ignored", "the order is not known here") for action in STATUS_NEWS},
+}
+
+
+@pytest.mark.parametrize(("news", "end"), UNKNOWN.items(), ids=str)
+def test_the_status_of_an_order_never_placed_here_stops_no_feed(ward, news, end):
+    action, named = news
+    kept = ward.orders(OrderAction(action), procedure=NAMED[named])
+    assert (kept.outcome, kept.reason) == end
+    assert ward.one("SELECT count(*) FROM imaging_order") == 0
 
 
 @pytest.mark.parametrize("was_placed", [True, False], ids=["after-it", "before-it"])
@@ -129,15 +180,6 @@ def test_an_order_placed_again_with_other_content_is_taken_over_while_nobody_cha
     again = ward.orders(OrderAction.PLACE, requested_priority=RequestedPriority.URGENT)
     assert again.outcome == "applied"
     assert ward.one("SELECT requested_priority FROM worklist_entry") == "urgent"
-
-
-def test_a_change_is_not_undone_once_the_order_was_cancelled_and_came_back(ward):
-    ward.orders()
-    ward.orders(OrderAction.CHANGE, requested_priority=RequestedPriority.STAT)
-    ward.orders(OrderAction.CANCEL, requested_priority=RequestedPriority.STAT)
-    late = ward.orders(OrderAction.PLACE, requested_priority=RequestedPriority.ROUTINE)
-    assert (late.outcome, ward.one("SELECT status FROM imaging_order")) == ("unchanged", "cancelled")
-    assert ward.one("SELECT requested_priority FROM imaging_order") == "stat"
 
 
 def test_an_order_revived_before_any_image_came_waits_for_images_again(ward):

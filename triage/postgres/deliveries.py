@@ -201,44 +201,6 @@ def stuck(db: Db, limit: int = 100) -> list[dict[str, Any]]:
 
 
 ENTRY = """
-    SELECT d.id, d.destination, d.kind, d.state, d.attempts, d.next_attempt_at, d.reason, d.acknowledged_as,
-           d.created_at, d.delivered_at, r.run_number
-      FROM delivery d JOIN run r ON r.id = d.run_id WHERE r.entry_id = %s ORDER BY d.id
-"""
-
-
-def of_entry(db: Db, entry_id: int) -> list[dict[str, Any]]:
-    """Every delivery of an entry's runs."""
-    return db.execute(OF_ENTRY, (entry_id,)).fetchall()
-
-
-STUCK = """
-    SELECT d.id, d.destination, d.state, d.attempts, d.next_attempt_at, d.reason, r.entry_id
-      FROM delivery d JOIN run r ON r.id = d.run_id
-     WHERE d.state = 'parked' OR (d.state = 'due' AND d.attempts > 0)
-     ORDER BY d.id DESC LIMIT %s
-"""
-
-
-def stuck(db: Db, limit: int = 100) -> list[dict[str, Any]]:
-    """Deliveries that are parked or being retried, newest first."""
-    return db.execute(STUCK, (limit,)).fetchall()
-
-
-TOLD = """
-    SELECT destination FROM delivery
-     WHERE run_id = %s AND kind = 'result' AND (state IN ('delivered', 'sending') OR attempts > 0)
-     ORDER BY destination
-"""
-"""An attempt counts as told: the peer may have taken the result although its answer was lost."""
-
-
-def destinations_told(db: Db, run_id: UUID) -> list[str]:
-    """Who has, or may have, the result of *run_id* and must hear of its withdrawal."""
-    return [row["destination"] for row in db.execute(TOLD, (run_id,)).fetchall()]
-
-
-ENTRY = """
     SELECT e.id, e.site FROM delivery d JOIN run r ON r.id = d.run_id JOIN worklist_entry e ON e.id = r.entry_id
      WHERE d.id = %s
 """

@@ -21,6 +21,7 @@ from triage.postgres.site_rules import SiteRules
 from triage.postgres.worklist import ATTEMPTS
 
 NEEDS_AN_ORDER = frozenset({OrderAction.CANCEL, OrderAction.COMPLETE, OrderAction.HOLD, OrderAction.RELEASE})
+ENDED = frozenset({OrderStatus.CANCELLED, OrderStatus.COMPLETED})
 
 
 def apply(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
@@ -35,10 +36,14 @@ def apply(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tup
 
 def _place(db: Db, rules: SiteRules, kept: KeptMessage, event: OrderEvent) -> tuple[str, str]:
     site, order, actor = kept.envelope.site, event.order, kept.envelope.peer
-    if event.action in NEEDS_AN_ORDER:
-        raise Rejected(f"{event.action} of an order that was never placed")
+    if event.action in NEEDS_AN_ORDER and not order.procedure:
+        return "ignored", "the order is not known here"
     if not asks_for_chest_radiograph(order, rules.chest_codes):
         return "ignored", "the procedure is not a chest radiograph"
+    if event.action in {OrderAction.CANCEL, OrderAction.COMPLETE}:
+        return "ignored", f"{event.action} of an order that was never placed"
+    if event.action in NEEDS_AN_ORDER:  # it goes on, and its placing was missed: a person should know
+        raise Rejected(f"{event.action} of an order that was never placed")
     is_change = event.action is OrderAction.CHANGE
     order_id = orders.insert(db, site, order, STATUS_AFTER[event.action], is_change=is_change)
     matching.meet_waiting_study(db, rules, site, order_id, order, actor)
@@ -53,8 +58,10 @@ def _change(
         raise Rejected("the order number belongs to another patient")
     site, actor, order_id = kept.envelope.site, kept.envelope.peer, stored.order_id
     merged = orders.completed_by(stored.order, event.order)
-    is_placed_late = event.action is OrderAction.PLACE
-    # a late repeat of the placing message neither revives what was cancelled since nor undoes a change
+    # Placed while alive: a late repeat that neither lifts a hold nor undoes a change. After its end: placed anew,
+    # also where the content is the old one: a repeat keeps its control id and never gets here (`accepting.accept`), and
+    # a late duplicate under another one cannot be told from a new order, whose loss would be the worse mistake.
+    is_placed_late = event.action is OrderAction.PLACE and stored.status not in ENDED
     status = stored.status if is_placed_late else STATUS_AFTER[event.action]
     if merged == stored.order and status is stored.status:
         return "unchanged", ""
@@ -81,7 +88,8 @@ def _order_changed(
     if status is OrderStatus.CANCELLED:
         _withdraw(db, entry, actor, "order cancelled")
         return
-    if entry.reading_state is ReadingState.CANCELLED and status is OrderStatus.ACTIVE:
+    is_joined = entry.ai_state is AiState.SUPERSEDED
+    if entry.reading_state is ReadingState.CANCELLED and status is OrderStatus.ACTIVE and not is_joined:
         entry = worklist.set_reading_state(db, entry, ReadingState.UNREAD)
         to = AiState.AWAITING_IMAGES if entry.eligible_at is None else AiState.QUEUED
         if entry.ai_state is AiState.WITHDRAWN:
