@@ -103,6 +103,7 @@ class FakeIntake:
 
     known: dict[str, KnownStudy] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
+    incomplete: list[str] = field(default_factory=list)
     marks: dict[str, datetime] = field(default_factory=dict)
     seen: list[StudyFacts] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -111,6 +112,9 @@ class FakeIntake:
 
     def known_studies(self, site: str, study_instance_uids: Sequence[str]) -> dict[str, KnownStudy]:
         return {uid: self.known[uid] for uid in study_instance_uids if uid in self.known}
+
+    def waiting_studies(self, site: str, limit: int) -> list[str]:
+        return self.incomplete[:limit]
 
     def see_study(self, site, archive, study, listed, *, at, settle) -> str:
         if study.study_instance_uid in self.refuses:

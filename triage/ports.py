@@ -190,6 +190,9 @@ class Intake(Protocol):
     def known_studies(self, site: str, study_instance_uids: Sequence[str]) -> Mapping[str, KnownStudy]:
         """What is known of studies, by Study Instance UID; unknown ones are absent."""
 
+    def waiting_studies(self, site: str, limit: int) -> list[str]:
+        """Study Instance UIDs whose images are not all there, oldest first: to be listed again however old they are."""
+
     def see_study(
         self,
         site: str,

@@ -62,8 +62,10 @@ def test_a_reading_move_outside_the_table_is_a_conflict(old, new):
 
 
 def test_a_result_comes_only_from_an_entry_that_is_being_assessed():
-    results = {AiState.FLAGGED, AiState.NOT_FLAGGED, AiState.NOT_ELIGIBLE, AiState.FAILED, AiState.TIMED_OUT}
+    results = {AiState.FLAGGED, AiState.NOT_FLAGGED, AiState.NOT_ELIGIBLE, AiState.FAILED}
     assert {old for old, after in AI_TRANSITIONS.items() if after & results} == {AiState.ASSESSING}
+    given_up = {old for old, after in AI_TRANSITIONS.items() if AiState.TIMED_OUT in after}
+    assert given_up == {AiState.ASSESSING, AiState.AWAITING_IMAGES}
 
 
 def test_every_action_and_priority_has_its_row():

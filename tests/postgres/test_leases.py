@@ -167,6 +167,53 @@ def test_an_incomplete_study_waits_for_images_and_is_queued_when_whole(ward):
     assert ward.sees(study, 2) == "queued"
 
 
+WAITS = "SELECT assess_after, attempts_left FROM worklist_entry"
+
+
+def test_a_sweep_without_news_leaves_the_back_off_of_an_incomplete_study_alone(ward):
+    study = make_study()
+    ward.sees(study)
+    (lease,) = ward.lease()
+    ward.book.offer_again(lease, "incomplete: 1 of 2 instances", is_incomplete=True)
+    before = ward.rows(WAITS)
+    assert ward.book.waiting_studies("north", 10) == [study.study_instance_uid]
+    for _ in range(3):
+        ward.sees(study, at=NOON + timedelta(hours=1))
+    assert ward.rows(WAITS) == before
+    assert ward.entry_of(study).ai_state is AiState.QUEUED
+    assert ward.lease() == [], "its back-off holds"
+    ward.sees(study, 2, at=NOON + timedelta(hours=1))
+    assert len(ward.lease()) == 1, "a new instance is news"
+
+
+@pytest.mark.parametrize("by", ["worker", "sweep"])
+def test_an_incomplete_study_is_given_up_after_a_day_without_a_new_instance_and_can_be_replayed(ward, by):
+    study, day = make_study(), timedelta(hours=24)
+    if by == "worker":
+        ward.sees(study)
+        ward.book.offer_again(ward.lease()[0], "incomplete: 1 of 2 instances", is_incomplete=True)
+    counted = 1 if by == "worker" else 2
+    ward.sees(study, counted=2) if by == "sweep" else None
+    place = ward.entry_of(study).place
+    if by == "sweep":
+        assert ward.sees(study, counted=counted, at=NOON + day - timedelta(seconds=1)) == ""
+    assert ward.sees(study, counted=counted, at=NOON + day) == "timed-out"
+    entry = ward.entry_of(study)
+    assert (entry.ai_state, entry.ai_reason) == (AiState.TIMED_OUT, "incomplete: 1 of 2 instances")
+    assert (entry.place, ward.book.waiting_studies("north", 10)) == (place, [])
+    assert ward.sees(study, counted=counted, at=NOON + 2 * day) == ""
+    ward.book.assess_again(entry.entry_id, "ops")
+    assert ward.entry_of(study).ai_state is AiState.QUEUED
+
+
+def test_orders_without_images_are_counted_apart_from_the_studies_that_wait(ward):
+    ward.orders()
+    waiting = ward.has(patient=make_patient(patient_id="P-2"))
+    overview = ward.book.overview("north")
+    assert [row["entry_id"] for row in overview["waiting"]] == [waiting.entry_id]
+    assert [row["orders"] for row in overview["orders_without_images"]] == [1]
+
+
 @pytest.mark.parametrize("state", ["queued", "assessing", "finished"])
 def test_a_late_image_opens_a_new_run_whenever_it_comes(ward, state):
     study = make_study()

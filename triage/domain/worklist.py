@@ -40,7 +40,7 @@ class ReadingState(StrEnum):
 A, R = AiState, ReadingState
 
 AI_TRANSITIONS: Mapping[AiState, frozenset[AiState]] = {
-    A.AWAITING_IMAGES: frozenset({A.QUEUED, A.SUPERSEDED, A.WITHDRAWN}),
+    A.AWAITING_IMAGES: frozenset({A.QUEUED, A.TIMED_OUT, A.SUPERSEDED, A.WITHDRAWN}),
     A.QUEUED: frozenset({A.ASSESSING, A.AWAITING_IMAGES, A.SUPERSEDED, A.WITHDRAWN}),
     A.ASSESSING: frozenset(
         {

@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 from triage.domain.imaging import SeenInstance, StudyFacts
 from triage.domain.priority import clinical_place
 from triage.domain.worklist import AiState, WorklistEntry
-from triage.postgres import audit_trail, matching, orders, studies, worklist
+from triage.postgres import assessing, audit_trail, leases, matching, orders, studies, worklist
 from triage.postgres.connect import Db
 from triage.postgres.site_rules import SiteRules
 from triage.postgres.worklist import ATTEMPTS
 
 IMAGES = frozenset({"CR", "DX", ""})
 """Modalities whose new instances start a new run; our own SEG and SR must not."""
+GIVE_UP_AFTER = timedelta(hours=24)
+"""How long an incomplete study is waited for after its last new instance; then it is timed out, for a person to see."""
 FINISHED = frozenset({AiState.FLAGGED, AiState.NOT_FLAGGED, AiState.NOT_ELIGIBLE, AiState.FAILED, AiState.TIMED_OUT})
 
 
@@ -42,9 +44,15 @@ def see_study(
     if row["is_new"]:
         audit_trail.append(db, site, archive, "study-seen", f"entry:{entry.entry_id}", study=study.study_instance_uid)
     news = row["is_new"] or any(i.sop_instance_uid in new and i.modality in IMAGES for i in listed)
-    if news:
+    if news or new:
         studies.touch(db, row["id"], at)
-    return _queue(db, rules, entry, study, len(listed), news, at, settle)
+    is_as_before = stored is not None and not new and stored["instance_count"] == study.instance_count
+    waits = entry.ai_state is AiState.AWAITING_IMAGES and entry.eligible_at is not None
+    if is_as_before and waits and at - row["last_changed_at"] >= GIVE_UP_AFTER:
+        attempt = leases.attempt_of(db, entry.entry_id)
+        assessing.end(db, entry, row["id"], attempt, "timed-out", entry.ai_reason)
+        return "timed-out"
+    return _queue(db, rules, entry, study, len(listed), news, is_as_before, at, settle)
 
 
 def _queue(
@@ -54,6 +62,7 @@ def _queue(
     study: StudyFacts,
     listed: int,
     news: bool,
+    is_as_before: bool,
     at: datetime,
     settle: timedelta,
 ) -> str:
@@ -78,5 +87,8 @@ def _queue(
             return ""
         worklist.set_ai_state(db, entry, AiState.AWAITING_IMAGES, reason)
         return "incomplete"
+    if is_as_before and leases.attempt_of(db, entry.entry_id) > 0:  # a worker gave it back: its back-off holds
+        worklist.set_ai_state(db, entry, AiState.QUEUED, entry.ai_reason)
+        return "queued"
     worklist.set_ai_state(db, entry, AiState.QUEUED, "settling", assess_after=at + settle, attempts_left=ATTEMPTS)
     return "queued"

@@ -26,7 +26,7 @@ def record(db: Db, rules: SiteRules, lease: Lease, outcome: Assessment | Unusabl
         return False
     if isinstance(outcome, UnusableRadiograph):
         kind = "failed" if outcome.reason in FAILURES else "not-eligible"
-        _end(db, entry, lease.study_id, lease.attempt, kind, outcome.reason)
+        end(db, entry, lease.study_id, lease.attempt, kind, outcome.reason)
         return True
     run_id = runs.record(
         db, entry_id=entry.entry_id, study_id=lease.study_id, attempt=lease.attempt, outcome="assessed",
@@ -43,7 +43,7 @@ def record(db: Db, rules: SiteRules, lease: Lease, outcome: Assessment | Unusabl
     return True
 
 
-def _end(db: Db, entry: WorklistEntry, study_id: int, attempt: int, outcome: str, reason: str) -> None:
+def end(db: Db, entry: WorklistEntry, study_id: int, attempt: int, outcome: str, reason: str) -> None:
     """End an attempt without a result; the entry keeps its place, visibly marked."""
     runs.record(
         db, entry_id=entry.entry_id, study_id=study_id, attempt=attempt, outcome=outcome, reason=reason,
@@ -76,7 +76,7 @@ def offer_expired(db: Db) -> int:
         else:
             attempt = leases.attempt_of(db, entry.entry_id)
             assert entry.study_id is not None
-            _end(db, entry, entry.study_id, attempt, "timed-out", f"given up after {ATTEMPTS} attempts")
+            end(db, entry, entry.study_id, attempt, "timed-out", f"given up after {ATTEMPTS} attempts")
     return len(dropped)
 
 

@@ -76,6 +76,10 @@ class Book:
         """What is known of studies, by UID."""
         return self._look(views.known_studies, site, study_instance_uids)
 
+    def waiting_studies(self, site: str, limit: int) -> list[str]:
+        """Study Instance UIDs whose images are not all there, oldest first."""
+        return self._look(studies.waiting, site, limit)
+
     def see_study(
         self,
         site: str,

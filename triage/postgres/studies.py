@@ -174,6 +174,17 @@ def by_uid(db: Db, site: str, study_instance_uid: str) -> dict[str, Any] | None:
     return db.execute(BY_UID, (site, study_instance_uid)).fetchone()
 
 
+WAITING = """
+    SELECT s.study_instance_uid FROM worklist_entry e JOIN study s ON s.id = e.study_id
+     WHERE e.site = %s AND e.ai_state = 'awaiting-images' ORDER BY s.first_seen_at, s.id LIMIT %s
+"""
+
+
+def waiting(db: Db, site: str, limit: int) -> list[str]:
+    """Study Instance UIDs whose images are not all there, oldest first."""
+    return [row["study_instance_uid"] for row in db.execute(WAITING, (site, limit)).fetchall()]
+
+
 BY_ID = f"SELECT {COLUMNS} FROM study WHERE id = %s"
 
 

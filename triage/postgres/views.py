@@ -144,9 +144,15 @@ REASONS_SEEN = """
 """
 
 WAITING = """
-    SELECT id AS entry_id, ai_state, ai_reason, created_at FROM worklist_entry
+    SELECT id AS entry_id, ai_state, ai_reason, created_at, changed_at FROM worklist_entry
      WHERE site = %s AND ai_state IN ('awaiting-images', 'queued', 'assessing') AND reading_state = 'unread'
-     ORDER BY id LIMIT 100
+       AND eligible_at IS NOT NULL
+     ORDER BY changed_at, id LIMIT 100
+"""
+
+WITHOUT_IMAGES = """
+    SELECT count(*) AS orders, min(created_at) AS oldest_at FROM worklist_entry
+     WHERE site = %s AND ai_state = 'awaiting-images' AND reading_state = 'unread' AND eligible_at IS NULL
 """
 
 UNMATCHED = """
@@ -165,6 +171,7 @@ def overview(db: Db, site: str) -> dict[str, Any]:
         "entries": db.execute(COUNTS, (site,)).fetchall(),
         "not_assessed": db.execute(REASONS_SEEN, (site,)).fetchall(),
         "waiting": db.execute(WAITING, (site,)).fetchall(),
+        "orders_without_images": db.execute(WITHOUT_IMAGES, (site,)).fetchall(),
         "unmatched": db.execute(UNMATCHED, (site,)).fetchall(),
         "messages": db.execute(MESSAGE_COUNTS).fetchall(),
         "stuck_messages": messages.listed(db, ["received", "parked", "rejected"]),
