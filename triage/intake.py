@@ -128,8 +128,8 @@ def _consider(
     clock: Clock,
     rules: SweepRules,
 ) -> int:
-    """One study of a sweep: only what the archive counts differently from us is asked about further."""
-    if known and known.is_settled and known.instances == study.instance_count:
+    """One study of a sweep: only what the archive counts or names differently from us is asked about further."""
+    if known and known.is_settled and known.instances == study.instance_count and known.is_still(study):
         return 0
     listed = archive.instances(study.study_instance_uid)
     if study.instance_count is None:

@@ -142,6 +142,17 @@ class KnownStudy:
     instances: int
     is_settled: bool
     """Matched, or nothing new could match it; and not waiting for images."""
+    identity: tuple[str, str, str, str] | None = field(default=None, repr=False)
+    """Patient ID, its issuer, accession number and its issuer, as the archive named them when last looked at."""
+
+    def is_still(self, study: StudyFacts) -> bool:
+        """Whether the archive names the same patient and request as before."""
+        return self.identity in (None, identity_of(study))
+
+
+def identity_of(study: StudyFacts) -> tuple[str, str, str, str]:
+    """What a correction in the archive may change: whose study it is, and which request it answers."""
+    return study.patient.patient_id, study.patient.issuer, study.accession_number, study.issuer_of_accession
 
 
 @dataclass(frozen=True)

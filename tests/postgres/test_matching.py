@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from itertools import permutations
 from threading import Barrier
 
@@ -317,3 +318,63 @@ def test_a_study_listed_again_or_a_message_sent_again_changes_nothing(ward):
         anew = ward.hears(placed, control_id="X2")
         assert snapshot(db) == before
     assert (again.is_new, again.outcome, anew.is_new, anew.outcome) == (False, "applied", True, "unchanged")
+
+
+CORRECTIONS = {
+    "accession": ({"accession_number": "ACC-8"}, {"accession_number": "ACC-1"}),
+    "patient": ({"patient": make_patient(patient_id="P-0002")}, {"patient": make_patient()}),
+}
+
+
+@pytest.mark.parametrize(("wrong", "right"), CORRECTIONS.values(), ids=CORRECTIONS)
+def test_an_unmatched_study_that_was_corrected_in_the_archive_meets_its_order(ward, wrong, right):
+    ward.orders(requested_priority=RequestedPriority.STAT)
+    study = make_study(**wrong)
+    ward.sees(study)
+    assert ward.entry_of(study).order_id is None
+    (known,) = ward.book.known_studies(SITE, [study.study_instance_uid]).values()
+    corrected = replace(study, **right)
+    assert known.is_still(study) and not known.is_still(corrected)
+    ward.sees(corrected)
+    entry = ward.entry_of(study)
+    assert (met(ward, study), entry.lane, ward.one(LIVE)) == ("accession", Lane.STAT, 1)
+    assert ward.book.known_studies(SITE, [study.study_instance_uid])[study.study_instance_uid].is_still(corrected)
+
+
+def test_a_matched_study_of_another_patient_after_all_parts_from_the_order_and_its_result_is_withdrawn(ward):
+    ward.orders(requested_priority=RequestedPriority.STAT)
+    study = make_study()
+    ward.sees(study)
+    ward.flags(ward.lease()[0])
+    before = ward.entry_of(study)
+    for delivery in ward.book.lease_due(10, timedelta(minutes=1)):
+        ward.book.delivered(delivery, "ok")
+    corrected = replace(study, patient=make_patient(patient_id="P-0002"))
+    assert ward.sees(corrected) == "corrected"
+    entry = ward.entry_of(study)
+    assert (met(ward, study), entry.order_id, entry.place) == ("patient-differs", None, before.place)
+    assert (entry.entry_id, entry.ai_state) == (before.entry_id, AiState.QUEUED)
+    (waiting,) = ward.rows("SELECT * FROM worklist_entry WHERE order_id = %s", before.order_id)
+    assert (waiting["study_id"], waiting["ai_state"], waiting["requested_priority"]) == (
+        None, "awaiting-images", "stat",
+    )  # fmt: skip
+    owed = ward.rows("SELECT destination, kind FROM delivery WHERE state = 'due' ORDER BY destination")
+    assert [(d["destination"], d["kind"]) for d in owed] == [("ehr", "withdrawal"), ("pacs", "withdrawal")]
+    assert ward.flags(ward.lease()[0])
+    with ward.book.pool.connection() as db:
+        state = snapshot(db)
+        assert ward.sees(corrected) == ""
+        assert snapshot(db) == state
+    right = make_study()
+    ward.sees(right)
+    assert ward.entry_of(right).entry_id == waiting["id"], "the order's own images still meet it"
+
+
+def test_a_study_parted_from_a_cancelled_order_is_read_after_all(ward):
+    ward.orders()
+    study = make_study()
+    ward.sees(study)
+    ward.orders(OrderAction.CANCEL)
+    ward.sees(replace(study, patient=make_patient(patient_id="P-0002")))
+    entry = ward.entry_of(study)
+    assert (entry.order_id, entry.reading_state, entry.ai_state) == (None, ReadingState.UNREAD, AiState.QUEUED)

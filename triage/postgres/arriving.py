@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from triage.domain.imaging import SeenInstance, StudyFacts
+from triage.domain.matching import may_be_same_patient
 from triage.domain.priority import clinical_place
-from triage.domain.worklist import AiState, WorklistEntry
-from triage.postgres import assessing, audit_trail, leases, matching, orders, studies, worklist
+from triage.domain.worklist import AiState, ReadingState, WorklistEntry
+from triage.ports import identity_of
+from triage.postgres import assessing, audit_trail, deliveries, leases, matching, orders, runs, studies, worklist
 from triage.postgres.connect import Db
 from triage.postgres.site_rules import SiteRules
 from triage.postgres.worklist import ATTEMPTS
@@ -36,6 +38,11 @@ def see_study(
     known = [study, *([studies.study_of(stored)] if stored else [])]
     orders.lock_identity(db, site, [key for facts in known for key in orders.identity_keys(facts)])
     row = studies.upsert(db, site, archive, study, at)
+    is_other_patient = False
+    if stored is not None and identity_of(studies.study_of(stored)) != identity_of(study):
+        has_parted = matching.part_if_of_another_patient(db, site, row, archive)
+        row = {**row, "match_outcome": "patient-differs"} if has_parted else row
+        is_other_patient = has_parted or not may_be_same_patient(orders.patient_of(stored), study.patient)
     if row["is_new"] or row["match_outcome"] in {"no-order", "ambiguous", "patient-differs"}:
         matching.match(db, rules, site, row, archive)
     new = studies.add_instances(db, row["id"], listed, at)
@@ -43,6 +50,8 @@ def see_study(
     assert entry is not None
     if row["is_new"]:
         audit_trail.append(db, site, archive, "study-seen", f"entry:{entry.entry_id}", study=study.study_instance_uid)
+    if is_other_patient:
+        entry = _start_over(db, entry, archive, at + settle)
     news = row["is_new"] or any(i.sop_instance_uid in new and i.modality in IMAGES for i in listed)
     if news or new:
         studies.touch(db, row["id"], at)
@@ -52,7 +61,21 @@ def see_study(
         attempt = leases.attempt_of(db, entry.entry_id)
         assessing.end(db, entry, row["id"], attempt, "timed-out", entry.ai_reason)
         return "timed-out"
-    return _queue(db, rules, entry, study, len(listed), news, is_as_before, at, settle)
+    change = _queue(db, rules, entry, study, len(listed), news, is_as_before, at, settle)
+    return change or ("corrected" if is_other_patient else "")
+
+
+def _start_over(db: Db, entry: WorklistEntry, actor: str, assess_after: datetime) -> WorklistEntry:
+    """Withdraw what was told of an entry under the wrong patient, and queue a new run; its place stays."""
+    runs.withdraw(db, entry.entry_id)
+    deliveries.tell(db, entry.entry_id, None, ())
+    audit_trail.append(db, entry.site, actor, "withdrawn", f"entry:{entry.entry_id}", reason="patient corrected")
+    is_cancelled = entry.reading_state is ReadingState.CANCELLED
+    if entry.ai_state in {AiState.AWAITING_IMAGES, AiState.SUPERSEDED} or entry.eligible_at is None or is_cancelled:
+        return entry
+    return worklist.set_ai_state(
+        db, entry, AiState.QUEUED, "patient corrected", assess_after=assess_after, attempts_left=ATTEMPTS
+    )
 
 
 def _queue(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triage.domain.matching import the_only_match
+from triage.domain.matching import may_be_same_patient, the_only_match
 from triage.domain.order import Order, RequestedPriority
 from triage.domain.worklist import AiState, ReadingState
 from triage.postgres import audit_trail, orders, placing, studies, worklist
@@ -53,3 +53,27 @@ def match(db: Db, rules: SiteRules, site: str, row: dict[str, Any], actor: str) 
         placing.replace_clinically(
             db, rules, own, actor, f"order arrived: {order.requested_priority} instead of {before}"
         )
+
+
+def part_if_of_another_patient(db: Db, site: str, row: dict[str, Any], actor: str) -> bool:
+    """
+    Take a study whose patient was corrected away from an order of somebody else; whether they parted.
+
+    The study's entry keeps its place; the order waits for its images again in an entry of its own.
+    """
+    entry = worklist.of_study(db, row["id"])
+    if entry is None or entry.order_id is None:
+        return False
+    study, order_id = studies.study_of(row), entry.order_id
+    order = orders.by_id(db, order_id)
+    if may_be_same_patient(study.patient, order.patient):
+        return False
+    worklist.detach(db, entry)
+    if entry.reading_state is ReadingState.CANCELLED:  # it was the other patient's order that was cancelled
+        worklist.set_reading_state(db, entry, ReadingState.UNREAD)
+    elif not any(other.ai_state is not AiState.SUPERSEDED for other in worklist.of_order(db, order_id)):
+        worklist.insert(db, site, order_id=order_id, study_id=None, priority=order.requested_priority)
+    studies.set_match(db, row["id"], "patient-differs")
+    audit_trail.append(db, site, actor, "parted", f"order:{order_id}", study=study.study_instance_uid)
+    audit_trail.append(db, site, actor, "parted", f"entry:{entry.entry_id}", order=str(order_id))
+    return True

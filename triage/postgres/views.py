@@ -13,7 +13,8 @@ from triage.postgres.connect import Db
 
 KNOWN = """
     SELECT s.study_instance_uid, (SELECT count(*) FROM instance i WHERE i.study_id = s.id) AS instances,
-           e.ai_state <> 'awaiting-images' AS is_settled
+           e.ai_state <> 'awaiting-images' AS is_settled,
+           s.patient_id, s.patient_issuer, s.accession_number, s.issuer_of_accession
       FROM study s JOIN worklist_entry e ON e.study_id = s.id
      WHERE s.site = %s AND s.study_instance_uid = ANY(%s)
 """
@@ -22,7 +23,14 @@ KNOWN = """
 def known_studies(db: Db, site: str, study_instance_uids: Sequence[str]) -> dict[str, KnownStudy]:
     """What is already known of studies the archive lists again, by Study Instance UID; unknown ones are absent."""
     rows = db.execute(KNOWN, (site, list(study_instance_uids))).fetchall()
-    return {row["study_instance_uid"]: KnownStudy(row["instances"], row["is_settled"]) for row in rows}
+    return {
+        row["study_instance_uid"]: KnownStudy(
+            row["instances"],
+            row["is_settled"],
+            (row["patient_id"], row["patient_issuer"], row["accession_number"], row["issuer_of_accession"]),
+        )
+        for row in rows
+    }
 
 
 LINES = """

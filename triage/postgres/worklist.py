@@ -133,6 +133,18 @@ def attach(
     return entry_of(row)
 
 
+DETACH = f"""
+    UPDATE worklist_entry e SET order_id = NULL, changed_at = clock_timestamp() WHERE id = %s RETURNING {COLUMNS}
+"""
+
+
+def detach(db: Db, entry: WorklistEntry) -> WorklistEntry:
+    """Take an entry's order away; it keeps its study and its place."""
+    row = db.execute(DETACH, (entry.entry_id,)).fetchone()
+    assert row is not None
+    return entry_of(row)
+
+
 SET_PLACE = f"""
     UPDATE worklist_entry e SET lane = %(lane)s, read_by = %(read_by)s, placed_because = %(because)s,
            eligible_at = coalesce(eligible_at, %(eligible_at)s), changed_at = clock_timestamp()
