@@ -114,7 +114,7 @@ def test_a_message_of_no_use_is_kept_and_a_message_without_orders_is_ignored(war
 
 def test_the_list_of_stuck_messages_shows_no_body(ward):
     ward.book.accept(ENVELOPE, ODD, bad)
-    (listed,) = ward.book.messages_listed(["parked"])
+    (listed,) = ward.book.overview("north")["stuck_messages"]
     assert (listed["reason"], listed["bytes"]) == ("no patient at PID-3", len(ODD))
     assert "body" not in listed
     assert ward.book.for_replay(999) is None

@@ -10,7 +10,6 @@ from tests.making import make_patient, make_study
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.order import OrderAction
 from triage.postgres import runs
-from triage.postgres.book import Book
 
 LEASE = timedelta(minutes=1)
 
@@ -275,10 +274,14 @@ def test_one_leased_delivery_is_held_by_one_sender(ward, told):
 
 def test_results_are_found_and_paged_by_when_they_changed(ward, told):
     again(ward, told)
-    found = ward.book.find_results(runs.Criteria(study_instance_uid=told.study_instance_uid), 10)
+
+    def find(limit=10, **criteria):
+        with ward.book.pool.connection() as db:
+            return runs.find(db, runs.Criteria(**criteria), limit)
+
+    found = find(study_instance_uid=told.study_instance_uid)
     assert sorted(r.run_number for r in found) == [1, 2]
     first, second = found
-    assert ward.book.find_results(runs.Criteria(after=(first.last_updated, first.run_id)), 10) == [second]
-    assert ward.book.find_results(runs.Criteria(accession_number="ACC-1", patient_id="P-0001"), 1) == [first]
-    assert ward.book.find_results(runs.Criteria(patient_id="P-0002"), 1) == []
-    assert isinstance(ward.book, Book)
+    assert find(after=(first.last_updated, first.run_id)) == [second]
+    assert find(1, accession_number="ACC-1", patient_id="P-0001") == [first]
+    assert find(patient_id="P-0002") == []

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
-from uuid import UUID
 
 from triage.domain.eligibility import REASONS
 from triage.domain.errors import UnusableRadiograph
@@ -216,18 +215,6 @@ class Book:
     def overview(self, site: str) -> dict[str, Any]:
         """Counts by state and everything stuck, without patient data."""
         return self._look(views.overview, site)
-
-    def messages_listed(self, outcomes: Sequence[str], limit: int = 100) -> list[dict[str, Any]]:
-        """Inbound messages by outcome."""
-        return self._look(messages.listed, outcomes, limit)
-
-    def find_results(self, criteria: runs.Criteria, limit: int) -> list[Result]:
-        """Results for the FHIR endpoint."""
-        return self._look(runs.find, criteria, limit)
-
-    def result_of_run(self, run_id: UUID) -> Result | None:
-        """One result."""
-        return self._look(runs.by_run, run_id)
 
     def first_broken_audit_row(self) -> int | None:
         """Walk the audit trail's chain; None if it holds."""
