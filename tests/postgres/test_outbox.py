@@ -10,6 +10,7 @@ from tests.making import make_patient, make_study
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.order import OrderAction
 from triage.postgres import runs
+from triage.postgres.migrate import migrations_folder
 
 LEASE = timedelta(minutes=1)
 
@@ -285,3 +286,14 @@ def test_results_are_found_and_paged_by_when_they_changed(ward, told):
     assert find(after=(first.last_updated, first.run_id)) == [second]
     assert find(1, accession_number="ACC-1", patient_id="P-0001") == [first]
     assert find(patient_id="P-0002") == []
+
+
+def test_deliveries_written_before_migration_4_learn_which_result_they_cancelled(ward, told):
+    ward.book.delivered(due(ward, "ehr"), "Bundle/1")
+    again(ward, told)
+    (file,) = migrations_folder().glob("0004_*.sql")
+    backfill = file.read_text()[file.read_text().index("UPDATE delivery") :]
+    with ward.book.pool.connection() as db:
+        db.execute("UPDATE delivery SET cancels = NULL")
+        db.execute(backfill)
+    assert ward.book.result_for(due(ward, "ehr"))[1].run_number == 1
