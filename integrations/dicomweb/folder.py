@@ -117,8 +117,12 @@ class FolderArchive:
         return [file.seen for file in self._studies().get(study_instance_uid, ()) if file.seen]
 
     def headers(self, study_instance_uid: str) -> Iterator[InstanceFacts | tuple[str, UnusableRadiograph]]:
-        """The header facts of every instance, or (SOP Instance UID, why not)."""
-        for file in self._studies().get(study_instance_uid, ()):
+        """
+        The header facts of every instance, or (SOP Instance UID, why not).
+
+        Looks afresh: another process (the sweep) may know of files that this one's last look was too early for.
+        """
+        for file in self._studies(fresh=True).get(study_instance_uid, ()):
             if isinstance(file.header, InstanceFacts):
                 yield file.header
             elif file.header and file.seen:
@@ -140,10 +144,10 @@ class FolderArchive:
         files = self._at_the_desk(lambda desk: desk.look())
         return [(str(file.path.relative_to(self._path)), file.unreadable) for file in files if file.unreadable]
 
-    def _studies(self) -> dict[str, list[_File]]:
+    def _studies(self, *, fresh: bool = False) -> dict[str, list[_File]]:
         """Files by study; of two files with one SOP Instance UID the first by name counts."""
         by_uid: dict[str, _File] = {}
-        for file in self._at_the_desk(lambda desk: desk.look()):
+        for file in self._at_the_desk(lambda desk: desk.look(fresh=fresh)):
             if file.seen:
                 by_uid.setdefault(file.seen.sop_instance_uid, file)
         studies: dict[str, list[_File]] = {}
@@ -179,9 +183,12 @@ class _Desk:
         weakref.finalize(self, _remove, self._links, os.getpid())
         self._look_again_at = 0.0
 
-    def look(self) -> list[_File]:
-        """Bring the list up to date and give it, in order of names; looking takes at most a twentieth of the time."""
-        if time.monotonic() >= self._look_again_at:
+    def look(self, *, fresh: bool = False) -> list[_File]:
+        """
+        Bring the list up to date and give it, in order of names; looking takes at most a twentieth of the time, unless
+        the caller cannot do with an older list.
+        """
+        if fresh or time.monotonic() >= self._look_again_at:
             started = time.monotonic()
             there = self._there()
             took_s = time.monotonic() - started
@@ -192,9 +199,10 @@ class _Desk:
     def fetch(self, facts: InstanceFacts) -> Dataset:
         """The whole data set of one instance, its header read."""
         wanted = facts.sop_instance_uid
-        for file in self.look():
-            if file.seen and file.seen.sop_instance_uid == wanted:
-                return self._read(file, facts)
+        for fresh in (False, True):
+            for file in self.look(fresh=fresh):
+                if file.seen and file.seen.sop_instance_uid == wanted:
+                    return self._read(file, facts)
         raise ArchiveUnavailable(f"{self._name}: the file of instance {wanted} is gone")
 
     def _read(self, file: _File, facts: InstanceFacts) -> Dataset:

@@ -273,3 +273,17 @@ def test_the_folder_is_only_read(archive: FolderArchive) -> None:
     put(archive, file_of(make_dataset()), "one.dcm")
     listed(archive)
     assert [path.name for path in archive._path.rglob("*")] == ["one.dcm"]
+
+
+def test_headers_are_never_read_from_an_older_look(tmp_path: Path) -> None:
+    first, late = make_dataset(), make_dataset()
+    late.StudyInstanceUID = first.StudyInstanceUID
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
+    store(first, tmp_path)
+    worker = FolderArchive(tmp_path, site_zone=UTC, settle_s=0)
+    assert len(list(worker.headers(str(first.StudyInstanceUID)))) == 1
+    desk = worker._desk
+    desk._look_again_at = time.monotonic() + 60  # a large folder on a slow disk: looks are rare
+    store(late, tmp_path)
+    assert len(worker.instances(str(first.StudyInstanceUID))) == 1
+    assert len(list(worker.headers(str(first.StudyInstanceUID)))) == 2
