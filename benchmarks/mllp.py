@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from uuid import uuid4
 
 import hl7
 import hl7.mllp
@@ -33,10 +34,10 @@ from integrations.hl7.mllp import Address, OnMessage, listening
 StartServer = Callable[[], AbstractContextManager[Address]]
 
 MESSAGE = (
-    "MSH|^~\\&|RIS|DEMO|TRIAGE|SITE|20260301081500||ORM^O01|{}|P|2.3.1\r"
-    "PID|1||4711^^^SITE^MR||Doe^Jane||19620314|F\r"
-    "ORC|NW|P-1|F-1||SC||^^^20260301083000^^S\r"
-    "OBR|1|P-1|F-1|36643-5^XR Chest 2 Views^LN||||||||||||||A-1^RAD||||||CR\r"
+    "MSH|^~\\&|RIS|DEMO|TRIAGE|SITE|20260301081500||ORM^O01|{0}|P|2.3.1\r"
+    "PID|1||{0}^^^SITE^MR||Doe^Jane||19620314|F\r"
+    "ORC|NW|P-{0}|F-{0}||SC||^^^20260301083000^^S\r"
+    "OBR|1|P-{0}|F-{0}|36643-5^XR Chest 2 Views^LN||||||||||||||A-{0}^RAD||||||CR\r"
 )
 
 
@@ -125,9 +126,10 @@ def python_hl7s() -> Iterator[Address]:
 
 def _send(address: Address, name: str, count: int, anew: bool) -> None:
     """Send *count* messages, each after the answer to the one before."""
+    run = f"{name}{uuid4().hex[:8]}"
     connection: socket.socket | None = None
     for number in range(count):
-        control_id = f"{name}-{number}"
+        control_id = f"{run}-{number}"  # every message is a new order of a new patient, in every round
         if connection is None:
             connection = socket.create_connection(address, timeout=30)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
