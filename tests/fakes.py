@@ -57,6 +57,9 @@ class FakeArchive:
         yield from self.studies
         self._may_fail("after the studies")
 
+    def study(self, study_instance_uid: str) -> StudyFacts | None:
+        return next((s for s in self.studies if s.study_instance_uid == study_instance_uid), None)
+
     def studies_of_accession(self, accession_number: str):
         self.asked.append(accession_number)
         return self.filed.get(accession_number, [])
@@ -140,6 +143,7 @@ class FakeLeases:
     """Leases the studies it was given; writes down what became of each."""
 
     ready: list[str]
+    attempt: int = 1
     outcomes: dict[str, Any] = field(default_factory=dict)
     incomplete: set[str] = field(default_factory=set)
     headers: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -147,7 +151,7 @@ class FakeLeases:
 
     def lease_most_urgent(self, limit: int, lease: timedelta) -> list[Lease]:
         taken, self.ready = self.ready[:limit], self.ready[limit:]
-        return [Lease(number, 1, number, "north", uid) for number, uid in enumerate(taken)]
+        return [Lease(number, self.attempt, number, "north", uid) for number, uid in enumerate(taken)]
 
     def read_headers(self, lease: Lease, read) -> None:
         self.headers[lease.study_instance_uid] = [(sop, refusal) for sop, _, refusal in read]

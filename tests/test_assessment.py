@@ -8,14 +8,14 @@ import pytest
 
 from tests.fakes import FakeArchive, FakeEngine, FakeLeases, Here, away, lateral
 from tests.making import NOON, make_assessment, make_facts
-from triage.assessment import Assessor
+from triage.assessment import ENGINE_ATTEMPTS, Assessor
 from triage.domain.eligibility import IntendedUse
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import Assessment
 
 
-def assess(archive, *uids, engine=None, limit=16, pool=None, **use):
-    book = FakeLeases(list(uids))
+def assess(archive, *uids, engine=None, limit=16, pool=None, attempt=1, **use):
+    book = FakeLeases(list(uids), attempt)
     worker = Assessor(archive, engine or FakeEngine(), book, IntendedUse(**use), lambda: NOON, pool or Here())
     assert worker.assess_ready(limit) == min(limit, len(uids))
     return book
@@ -122,7 +122,28 @@ def test_an_engine_that_answers_about_another_image_even_alone_is_a_fault():
 
     archive = FakeArchive()
     uid = archive.has(make_facts())
-    assert reason_of(assess(archive, uid, engine=Mistaken()), uid) == "engine-error"
+    assert assess(archive, uid, engine=Mistaken()).outcomes[uid].startswith("engine-error"), "offered again at first"
+    assert reason_of(assess(archive, uid, engine=Mistaken(), attempt=ENGINE_ATTEMPTS), uid) == "engine-error"
+
+
+def test_an_engine_that_fails_on_everything_parks_no_ward():
+    class Lost(FakeEngine):
+        def assess(self, radiographs, at):
+            raise RuntimeError("CUDA error")
+
+    archive = FakeArchive()
+    uids = [archive.has(make_facts()) for _ in range(4)]
+    book = assess(archive, *uids, engine=Lost())
+    assert {book.outcomes[uid] for uid in uids} == {"engine-error: RuntimeError"}
+
+
+def test_a_study_whose_fetching_breaks_does_not_take_its_batch_along():
+    archive = FakeArchive()
+    uid, other = archive.has(make_facts()), archive.has(make_facts())
+    archive.faults[uid] = ValueError("Geheim")
+    book = assess(archive, uid, other)
+    assert book.outcomes[uid] == "fetching failed: ValueError"
+    assert isinstance(book.outcomes[other], Assessment)
 
 
 @pytest.mark.parametrize("verb", ["headers", "instances", "radiograph"])

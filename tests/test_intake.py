@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
 from tests.fakes import FakeArchive, FakeIntake, away
-from tests.making import NOON, make_event, make_study
-from triage.domain.errors import ArchiveUnavailable, Conflict, EhrUnavailable, MalformedMessage, Rejected
+from tests.making import NOON, make_event, make_facts, make_study
+from triage.domain.errors import ArchiveUnavailable, Conflict, EhrUnavailable, MalformedMessage, Rejected, Unavailable
 from triage.intake import (
     Dialect,
     SweepRules,
@@ -162,7 +162,7 @@ def test_a_message_of_another_kind_is_kept_and_not_read():
     accept_message(b"orm", Envelope("north", "ris", "hl7", kind="ORM^O01"), book=book, dialect=dialect)
     keep_garbage(b"\x00", site="north", peer="ris", book=book, reason="no MSH")
     assert book.kept == [
-        ("ignored", "message type ADT^A08 is not used here"), ("applied", "orm"), ("rejected", "no MSH"),
+        ("rejected", "a message type that is not used here"), ("applied", "orm"), ("rejected", "no MSH"),
     ]  # fmt: skip
 
 
@@ -171,3 +171,29 @@ def test_a_stored_message_is_replayed_by_the_reader_of_its_protocol():
     assert reader_of("hl7")(b"") == []
     with pytest.raises(Rejected, match="dicom"):
         reader_of("dicom")
+
+
+def test_one_study_that_breaks_the_store_does_not_hide_those_after_it():
+    archive, book = FakeArchive(studies=[make_study(), make_study()]), FakeIntake()
+    for study in archive.studies:
+        archive.has(make_facts(), uid=study.study_instance_uid)
+    poisoned, good = (study.study_instance_uid for study in archive.studies)
+    book.refuses[poisoned] = UnicodeEncodeError("utf-8", "Geheim", 0, 1, "surrogates")
+    with pytest.raises(Unavailable, match="UnicodeEncodeError") as told:
+        sweep_archive(archive=archive, book=book, site="north", clock=lambda: NOON, rules=SweepRules())
+    assert "Geheim" not in str(told.value)
+    assert [study.study_instance_uid for study in book.seen] == [good]
+    assert book.failed and poisoned in book.failed[0]
+
+
+def test_after_a_long_outage_the_window_begins_where_the_last_sweep_ended():
+    since: list[datetime] = []
+
+    class Noting(FakeArchive):
+        def studies_since(self, start, until):
+            since.append(start)
+            return iter(())
+
+    book = FakeIntake(marks={"pacs": NOON - timedelta(days=5)})
+    sweep_archive(archive=Noting(), book=book, site="north", clock=lambda: NOON, rules=SweepRules())
+    assert since == [NOON - timedelta(days=7)]

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 LEASE = timedelta(minutes=3)
 """Longer than the slowest batch; a worker that does not come back within it has crashed."""
 
+ENGINE_ATTEMPTS = 8
+"""How often a study meets an engine that fails on everything before it is shown as failed; about nine minutes."""
+
 Fetched = Radiograph | UnusableRadiograph | Unavailable
 
 
@@ -48,6 +51,8 @@ class Assessor:
         return len(leases)
 
     def _settle(self, lease: Lease, outcome: Assessment | UnusableRadiograph | Unavailable) -> None:
+        if isinstance(outcome, EngineFault) and lease.attempt >= ENGINE_ATTEMPTS:
+            outcome = UnusableRadiograph("engine-error", str(outcome))
         if isinstance(outcome, Unavailable):
             incomplete = isinstance(outcome, IncompleteStudy)
             self.book.offer_again(lease, str(outcome), is_incomplete=incomplete)
@@ -62,14 +67,18 @@ class Assessor:
         for item in fetched:
             yield next(scored) if isinstance(item, Radiograph) else item
 
-    def _scored(self, radiographs: Sequence[Radiograph]) -> Sequence[Assessment | UnusableRadiograph]:
+    def _scored(self, radiographs: Sequence[Radiograph]) -> Sequence[Assessment | UnusableRadiograph | Unavailable]:
         if not radiographs:
             return []
         try:
             return _matching(radiographs, self.engine.assess(radiographs, self.clock()))
         except Exception:  # one image must not take its batch along: try each alone, name the culprit
             log.exception("a batch of %d failed; trying each alone", len(radiographs))
-            return [self._scored_alone(radiograph) for radiograph in radiographs]
+            alone = [self._scored_alone(radiograph) for radiograph in radiographs]
+        if any(isinstance(outcome, Assessment) for outcome in alone):
+            return alone
+        # nothing passes: more likely the engine (a lost GPU) than every image; it is offered again a few times
+        return [EngineFault(str(o)) if _is_fault(o) else o for o in alone]
 
     def _scored_alone(self, radiograph: Radiograph) -> Assessment | UnusableRadiograph:
         try:
@@ -88,6 +97,9 @@ class Assessor:
             return self._first_decodable(sorted(eligible, key=_by_acquisition))
         except Unavailable as why:
             return why
+        except Exception as fault:  # one study must not take its batch along; its text may quote a patient
+            log.exception("study %s could not be fetched", lease.study_instance_uid)
+            return Unavailable(f"fetching failed: {type(fault).__name__}")
 
     def _read_headers(self, lease: Lease) -> list[tuple[str, InstanceFacts | None, str]]:
         """Every instance's facts and header refusal, kept for the audit; the count must be what the archive lists."""
@@ -122,6 +134,14 @@ def _matching(
         if isinstance(outcome, Assessment) and outcome.sop_instance_uid != radiograph.facts.sop_instance_uid:
             raise ValueError(f"asked about {radiograph.facts.sop_instance_uid}, told of {outcome.sop_instance_uid}")
     return outcomes
+
+
+class EngineFault(Unavailable):
+    """The engine failed on everything it was given."""
+
+
+def _is_fault(outcome: Assessment | UnusableRadiograph) -> bool:
+    return isinstance(outcome, UnusableRadiograph) and outcome.reason == "engine-error"
 
 
 def _by_acquisition(facts: InstanceFacts) -> tuple[bool, str, str]:

@@ -48,7 +48,8 @@ def sweep_archive(*, archive: Archive, book: Intake, site: str, clock: Clock, ru
         ArchiveUnavailable: after noting it; what was seen before stands, the next sweep looks again.
     """
     started = clock()
-    since = started - rules.lookback
+    # after an outage longer than the lookback the window begins where the last whole sweep ended
+    since = min(started, book.sweep_mark(site, archive.name) or started) - rules.lookback
     news, failures = 0, Failures()
     try:
         for batch in _batches(_listed(archive, book, site, since, started, rules)):
@@ -68,11 +69,15 @@ def sweep_archive(*, archive: Archive, book: Intake, site: str, clock: Clock, ru
 def _listed(
     archive: Archive, book: Intake, site: str, since: datetime, until: datetime, rules: SweepRules
 ) -> Iterator[StudyFacts]:
-    """The studies of the window, then those of orders whose images do not come."""
+    """The studies of the window, those of orders whose images do not come, and those that wait to be complete."""
     yield from archive.studies_since(since, until)
     asked = book.accessions_to_ask_about(site, after=rules.ask_after, every=rules.ask_every, limit=rules.ask_at_most)
     for accession in asked:
         yield from archive.studies_of_accession(accession)
+    for uid in book.waiting_studies(site, rules.ask_at_most):
+        study = archive.study(uid)  # a study that still waits may have left the window
+        if study is not None:
+            yield study
 
 
 def _batches(studies: Iterable[StudyFacts]) -> Iterator[list[StudyFacts]]:
@@ -110,6 +115,9 @@ class Failures:
                 raise
         except (Rejected, Conflict) as why:
             log.warning("study %s: passed over: %s", study.study_instance_uid, why)
+        except Exception as fault:  # one study must not hide those after it; its text may quote a patient
+            log.exception("study %s: passed over", study.study_instance_uid)
+            self.first = self.first or Unavailable(f"study {study.study_instance_uid}: {type(fault).__name__}")
         else:
             self.in_a_row = 0
 
@@ -185,7 +193,7 @@ class Dialect:
 def accept_message(body: bytes, envelope: Envelope, *, book: Intake, dialect: Dialect) -> KeptMessage:
     """Store one message and apply it if it is of a kind that concerns us; its outcome decides the acknowledgement."""
     if envelope.kind not in dialect.wanted:
-        return book.keep(envelope, body, "ignored", f"message type {envelope.kind or 'unknown'} is not used here")
+        return book.keep(envelope, body, "rejected", "a message type that is not used here")
     return book.accept(envelope, body, dialect.read)
 
 

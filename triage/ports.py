@@ -33,6 +33,9 @@ class Archive(Protocol):
     def studies_of_accession(self, accession_number: str) -> Sequence[StudyFacts]:
         """Studies of any modality filed under *accession_number*, for orders whose images do not come."""
 
+    def study(self, study_instance_uid: str) -> StudyFacts | None:
+        """One study, whatever its date; None where the archive knows none."""
+
     def instances(self, study_instance_uid: str) -> Sequence[SeenInstance]:
         """The instances the archive lists now for one study; empty where it knows none."""
 

@@ -19,17 +19,21 @@ LONGEST_WAIT_S = 900
 def deliver_due(limit: int, *, destinations: Mapping[str, Reports], book: Outbox) -> int:
     """Try at most *limit* deliveries that are due; each ends delivered, due again later, or parked."""
     leased = book.lease_due(limit, LEASE)
+    silent: set[str] = set()
     for due in leased:
-        deliver(due, destinations=destinations, book=book)
+        if due.destination in silent:  # one time-out a turn is enough: a slow peer must not hold up the others
+            book.deliver_again(due, "the destination did not answer just before", back_off(due.attempts))
+        elif not deliver(due, destinations=destinations, book=book):
+            silent.add(due.destination)
     return len(leased)
 
 
-def deliver(due: Due, *, destinations: Mapping[str, Reports], book: Outbox) -> None:
-    """Try one delivery: the bytes are composed once and the same on every repeat."""
+def deliver(due: Due, *, destinations: Mapping[str, Reports], book: Outbox) -> bool:
+    """Try one delivery, the bytes composed once and the same on every repeat; False where the peer did not answer."""
     destination = destinations.get(due.destination)
     if destination is None:
         book.park(due, f"destination {due.destination} is not configured")
-        return
+        return True
     try:
         body = due.body
         if body is None:
@@ -39,6 +43,7 @@ def deliver(due: Due, *, destinations: Mapping[str, Reports], book: Outbox) -> N
     except Unavailable as why:
         book.deliver_again(due, str(why), back_off(due.attempts))
         log.warning("delivery %d to %s: again later: %s", due.delivery_id, due.destination, why)
+        return False
     except TriageError as why:
         book.park(due, str(why))
         log.warning("delivery %d to %s: parked: %s", due.delivery_id, due.destination, why)
@@ -47,6 +52,7 @@ def deliver(due: Due, *, destinations: Mapping[str, Reports], book: Outbox) -> N
         log.exception("delivery %d to %s failed", due.delivery_id, due.destination)
     else:
         book.delivered(due, acknowledged_as)
+    return True
 
 
 def back_off(attempts: int) -> timedelta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -12,6 +13,10 @@ TALKATIVE = (
     "psycopg", "psycopg.pool", "kombu", "PIL", "multipart", "celery.worker.strategy", "celery.app.trace",
 )  # fmt: skip
 """Loggers whose INFO or DEBUG lines hold URLs, data sets, messages or statements."""
+
+
+WARNING = re.compile(r":\d+: (\w+): ")
+"""The category in a line that `warnings.formatwarning` wrote."""
 
 
 class JsonLines(logging.Formatter):
@@ -23,11 +28,22 @@ class JsonLines(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            "event": record.getMessage(),
+            "event": self._event(record),
         }
         if record.exc_info and record.exc_info[0] is not None:
             line["fault"] = self._fault(record)
         return json.dumps(line, ensure_ascii=False)
+
+    @staticmethod
+    def _event(record: logging.LogRecord) -> str:
+        """The message; of libraries that write an exception's text into theirs, only what kind of event it was."""
+        if record.name.startswith("celery.") and record.levelno >= logging.ERROR:
+            task = getattr(record, "data", None)
+            return f"task {task['name']} failed" if isinstance(task, dict) and "name" in task else "celery: a fault"
+        if record.name == "py.warnings":
+            category = WARNING.search(record.getMessage())
+            return f"a warning: {category[1] if category else 'of a kind not named'}"
+        return record.getMessage()
 
     @staticmethod
     def _fault(record: logging.LogRecord) -> dict[str, object]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+import psycopg
 
 from integrations.dicomweb.archive import DicomwebArchive
 from integrations.dicomweb.folder import FolderArchive
@@ -178,7 +179,7 @@ class Service:
     @cached_property
     def hl7(self) -> Hl7Listener:
         """The handler of the MLLP socket."""
-        return Hl7Listener(self.settings.site, self.book, self.settings.zone)
+        return Hl7Listener(self.settings.site, self.book, self.settings.zone, (psycopg.OperationalError,))
 
     def read_fhir(self, raw: bytes) -> Sequence[OrderEvent]:
         """The order of one stored FHIR document."""

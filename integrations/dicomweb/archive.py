@@ -24,7 +24,7 @@ from integrations.dicomweb.facts import instance_facts, seen_instance, study_fac
 from integrations.dicomweb.header import count, from_json, span, text, texts
 from integrations.dicomweb.radiograph import USUAL, Limits, read, to_radiograph
 from integrations.peer import speaking_to
-from triage.domain.errors import ArchiveUnavailable, TriageError, UnusableRadiograph
+from triage.domain.errors import ArchiveUnavailable, IncompleteStudy, TriageError, UnusableRadiograph
 from triage.domain.imaging import InstanceFacts, Radiograph, SeenInstance, StudyFacts
 
 MODALITIES = ("CR", "DX")
@@ -121,6 +121,12 @@ class DicomwebArchive:
             for facts in self._facts(dataset)
         ]
 
+    def study(self, study_instance_uid: str) -> StudyFacts | None:
+        """One study, whatever its date; None where the archive knows none."""
+        found = (from_json(answer) for answer in self._studies({"StudyInstanceUID": study_instance_uid}))
+        facts = (facts for dataset in found for facts in self._facts(dataset))
+        return next((one for one in facts if one.study_instance_uid == study_instance_uid), None)
+
     def instances(self, study_instance_uid: str) -> Sequence[SeenInstance]:
         """The instances the archive lists now; empty where it knows no such study."""
         client = self._client()
@@ -146,7 +152,8 @@ class DicomwebArchive:
         is retrieved whole.
 
         Raises:
-            ArchiveUnavailable: no answer, or fewer instances came than the archive lists; nothing was yielded then.
+            ArchiveUnavailable: no answer; IncompleteStudy where fewer instances came than the archive lists. Nothing
+                was yielded then.
         """
         listed = {seen.sop_instance_uid: seen for seen in self.instances(study_instance_uid)}
         try:
@@ -160,9 +167,7 @@ class DicomwebArchive:
         known.pop("", None)
         missing = listed.keys() - known.keys()
         if missing:
-            raise ArchiveUnavailable(
-                f"{self.name}: metadata of {len(listed) - len(missing)} of {len(listed)} instances"
-            )
+            raise IncompleteStudy(f"{self.name}: metadata of {len(listed) - len(missing)} of {len(listed)} instances")
         found = [(uid, self._header(study_instance_uid, uid, answer, listed.get(uid))) for uid, answer in known.items()]
         for uid, header in found:
             yield header if isinstance(header, InstanceFacts) else (uid, header)

@@ -112,6 +112,11 @@ class FolderArchive:
         wanted = accession_number.strip()
         return [study for study in found if wanted and study.accession_number == wanted]
 
+    def study(self, study_instance_uid: str) -> StudyFacts | None:
+        """One study, whatever its date; None where the folder holds none."""
+        files = self._studies().get(study_instance_uid)
+        return _study(files) if files else None
+
     def instances(self, study_instance_uid: str) -> Sequence[SeenInstance]:
         """The instances whose files are there and written to their end."""
         return [file.seen for file in self._studies().get(study_instance_uid, ()) if file.seen]

@@ -58,9 +58,14 @@ def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
         return ()
     several = found if not isinstance(found, (str, bytes)) and _is_several(found) else [found]
     try:
-        return tuple(str(one).strip(" \0") for one in several)
+        return tuple(storable(str(one)).strip() for one in several)
     except Exception:  # a person name decodes when it is printed
         return ()
+
+
+def storable(written: str) -> str:
+    """*written* without what PostgreSQL and UTF-8 cannot hold: NUL goes, a lone surrogate becomes a question mark."""
+    return written.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _is_several(found: Any) -> bool:

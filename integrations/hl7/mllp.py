@@ -18,6 +18,7 @@ from typing import Any, TypedDict, Unpack
 
 from integrations.hl7.acknowledgement import Verdict, refusal
 from integrations.hl7.framing import Block, Deframer, Kind, frame
+from triage.domain.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class MllpServer:
     One listening socket.
 
     Args:
-        on_message: see `OnMessage`; an exception from it is answered AE, and the connection goes on.
+        on_message: see `OnMessage`; an exception from it is answered AE, and the connection goes on; `Unavailable` is
+            not answered and ends the connection.
         on_garbage: see `OnGarbage`; called for bytes outside frames, truncated frames and the head of oversized ones.
         max_bytes: the longest message; one byte more is answered AR and the connection closed.
         idle_s: how long a connection may go without completing a message; also the longest wait for a peer to read.
@@ -163,7 +165,10 @@ class MllpServer:
             await self._discard(block.content, peer)
             answer = refusal(block.content, Verdict.REJECT, condition="207", text="message too long")
         else:
-            answer = await self._answer(block.content, peer)
+            try:
+                answer = await self._answer(block.content, peer)
+            except Unavailable:
+                return False
         if answer:
             writer.write(frame(answer))
             async with asyncio.timeout(self._idle_s):
@@ -173,6 +178,9 @@ class MllpServer:
     async def _answer(self, message: bytes, peer: str) -> bytes:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._on_message, message, peer)
+        except Unavailable:
+            log.error("mllp: not stored; hanging up without an answer, so that the sender keeps the message")
+            raise
         except Exception as exc:  # the loop must live; the text may name a patient, so only the type is logged
             log.error("mllp: handler failed, %s", type(exc).__name__)
             return refusal(message, Verdict.ERROR, condition="207", text="not stored, send again")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydicom import dcmread
 from rich.console import Console
 from rich.progress import Progress
 
+from integrations.dicomweb.folder import store
 from integrations.hl7.client import MllpClient
 from integrations.hl7.framing import frame
 from triage.demo.sample import Sample, own_samples
@@ -29,6 +34,7 @@ ENDED = {"flagged", "not-flagged", "not-eligible", "failed", "timed-out"}
 UNKNOWN_TYPE = (
     b"MSH|^~\\&|LAB|DEMO|TRIAGE|DEMO|20261102120000||ADT^A01|UNKNOWN-1|P|2.5\rPID|1||SECRET-77^^^HOSP||Geheim^Nome\r"
 )
+SHIFTED = b"MSH|^~\\&|RIS|DEMO|TRIAGE|DEMO||Geheim^Nome|19440404|P|2.5\rPID|1||SECRET-77^^^HOSP\r"
 NO_ACCESSION = (
     b"MSH|^~\\&|RIS|DEMO|TRIAGE|DEMO|20261102120000||ORM^O01|NOACC-1|P|2.3\r"
     b"PID|1||SECRET-78^^^HOSP||Geheim^Nome||19440404|F\rORC|NW\rOBR|1|||36643-5^XR Chest^LN\r"
@@ -46,6 +52,9 @@ class Run:
 
     def entries(self, db: Db) -> dict[str, object]:
         return {row["study_instance_uid"]: entry_of(row) for row in db.execute(ENTRIES).fetchall()}
+
+
+POISONED = "2.25.42"
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 90) -> None:
@@ -117,6 +126,9 @@ def _misbehave(stack: Stack) -> dict[str, str]:
     with MllpClient(host, port) as client:
         answers["unknown type"] = client.send(UNKNOWN_TYPE).code
         answers["no accession"] = client.send(NO_ACCESSION).code
+        shifted = client.send(SHIFTED)
+        answers["shifted"] = shifted.code
+        assert b"Geheim" not in shifted.raw.split(b"\rMSA")[1], "the answer's text repeats what slipped into MSH-9"
     with socket.create_connection((host, port), 5) as raw:
         raw.sendall(b"GARBAGE SECRET-79 Geheim\r\n" + frame(b"PID|no MSH here SECRET-80"))
         raw.settimeout(5)
@@ -128,6 +140,11 @@ def _misbehave(stack: Stack) -> dict[str, str]:
     with MllpClient(host, port) as client:
         answers["wrong charset"] = client.send(wrong_charset).code
     (stack.archive_folder / "notes SECRET-82.txt").write_text("no DICOM")
+    poisoned = dcmread(some_samples()[0].files[0])
+    poisoned.StudyInstanceUID = poisoned.SeriesInstanceUID = POISONED
+    poisoned.SOPInstanceUID = poisoned.file_meta.MediaStorageSOPInstanceUID = f"{POISONED}.1"
+    poisoned.AccessionNumber, poisoned.StudyDescription = "", "SECRET-84 in\0side"
+    store(poisoned, stack.archive_folder)
     return answers
 
 
@@ -142,7 +159,9 @@ def test_every_study_has_exactly_one_current_run_and_met_its_order(run: Run) -> 
     with connect(run.stack.settings.database_url) as db:
         rows = db.execute(
             "SELECT s.match_outcome, count(r.id) FILTER (WHERE r.is_current) AS current FROM study s"
-            " JOIN worklist_entry e ON e.study_id = s.id LEFT JOIN run r ON r.entry_id = e.id GROUP BY s.id"
+            " JOIN worklist_entry e ON e.study_id = s.id LEFT JOIN run r ON r.entry_id = e.id"
+            " WHERE s.study_instance_uid <> %s GROUP BY s.id",
+            (POISONED,),
         ).fetchall()
     assert {row["current"] for row in rows} == {1}
     assert {row["match_outcome"] for row in rows} <= {"accession", "study-instance-uid"}
@@ -161,16 +180,27 @@ def test_a_second_sending_changes_nothing(run: Run) -> None:
 
 
 def test_bad_messages_are_answered_stored_and_shown(run: Run) -> None:
-    assert run.answers == {"unknown type": "AR", "no accession": "AE", "no MSH": "AR", "wrong charset": "AE"}
+    assert run.answers == {
+        "unknown type": "AR",
+        "no accession": "AE",
+        "no MSH": "AR",
+        "wrong charset": "AE",
+        "shifted": "AR",
+    }
     with connect(run.stack.settings.database_url) as db:
         wait_for(lambda: len(_unhappy(db)) >= 6, 20)
         kept = {(row["outcome"], row["kind"]) for row in _unhappy(db)}
         wait_for(lambda: db.execute("SELECT 1 FROM unreadable_file").fetchone() is not None, 20)
-    assert ("ignored", "ADT^A01") in kept and ("parked", "ORM^O01") in kept and ("rejected", "garbage") in kept
+    assert ("rejected", "ADT^A01") in kept and ("parked", "ORM^O01") in kept and ("rejected", "garbage") in kept
 
 
 def _unhappy(db: Db) -> list[dict[str, object]]:
     return db.execute("SELECT outcome, kind, reason FROM inbound_message WHERE outcome <> 'applied'").fetchall()
+
+
+def test_a_header_that_no_database_can_hold_stops_nothing(run: Run) -> None:
+    with connect(run.stack.settings.database_url) as db:
+        wait_for(lambda: POISONED in _ended(db), 30)
 
 
 def test_results_are_readable_at_the_own_fhir_endpoint(run: Run) -> None:
@@ -196,6 +226,14 @@ def test_no_patient_data_in_logs_metrics_or_broker_payloads(run: Run) -> None:
     written["metrics"] = httpx.get(f"{run.stack.address}metrics").text
     written["broker"] = b"\n".join(run.payloads).decode(errors="replace")
     assert "assess" in written["broker"] and "study" in written["sweep-deliver.log"], "nothing was captured"
+    with connect(run.stack.settings.database_url) as db:
+        told = "SELECT kind || reason AS words FROM inbound_message UNION ALL SELECT reason FROM delivery"
+        written["reasons"] = "\n".join(row["words"] for row in db.execute(told).fetchall())
+    status = subprocess.run(
+        [sys.executable, "-m", "triage", "status"], env={**os.environ, **run.stack.env}, capture_output=True, text=True
+    )
+    assert status.returncode == 0
+    written["status"] = status.stdout + status.stderr
     tokens = secrets_of(run.samples)
     assert len(tokens) > 40
     assert {where: found for where, text in written.items() if (found := leaked(text, tokens))} == {}
@@ -203,7 +241,7 @@ def test_no_patient_data_in_logs_metrics_or_broker_payloads(run: Run) -> None:
 
 def secrets_of(samples: list[Sample]) -> set[str]:
     """Every identifier, name part and birth date that must stay out of logs."""
-    tokens = {f"SECRET-{n}" for n in range(77, 84)} | {"Geheim", "19440404"}
+    tokens = {f"SECRET-{n}" for n in range(77, 85)} | {"Geheim", "19440404"}
     for sample in samples:
         patient, order = sample.study.patient, sample.order
         tokens |= {patient.patient_id, order.accession_number, order.placer_order_number, order.filler_order_number}

@@ -92,6 +92,11 @@ class Stack:
         return Settings.from_env(self._env)
 
     @property
+    def env(self) -> dict[str, str]:
+        """The TRIAGE_* variables of every process of the stack."""
+        return {name: value for name, value in self._env.items() if name.startswith("TRIAGE_")}
+
+    @property
     def address(self) -> str:
         """Where the pages are."""
         return f"http://127.0.0.1:{self.settings.web_port}/"
@@ -177,8 +182,7 @@ class Stack:
         """Leave the settings where a shell can source them: `triage status` and the like then speak to this stack."""
         file = self._home / "env"
         file.touch(mode=0o600)
-        ours = {name: value for name, value in self._env.items() if name.startswith("TRIAGE_")}
-        file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items()))
+        file.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()))
 
     def _spawn(self, name: str, arguments: list[str]) -> None:
         self._commands[name] = arguments
