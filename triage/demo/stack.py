@@ -74,14 +74,14 @@ class Stack:
         self._stopping.set()
         self._console.print("stopping ...")
         for child in self._children.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGTERM)
+            child.terminate()  # only the parent: a worker's own children finish what they hold
         for child in self._children.values():
             try:
                 child.wait(8)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
         if self._postgres is not None:
             self._postgres.stop()
         self._lock.close()
