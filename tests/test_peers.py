@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.fhir.making import faults, strongest_validator
 from triage.demo.sample import Sample, own_samples
 from triage.demo.stack import Stack
 from triage.domain.imaging import StudyFacts
+from triage.postgres.book import Book
 from triage.postgres.connect import Db, connect
 from triage.wiring import Service
 
@@ -286,4 +288,5 @@ def test_an_order_from_the_fhir_server_is_swept_and_answered(stack: Stack) -> No
 
 
 def test_the_audit_trail_holds_together(stack: Stack, sent: list[Sent]) -> None:
-    assert Service(stack.settings).book.first_broken_audit_row() is None
+    with closing(Service(stack.settings).pool) as pool:
+        assert Book(pool).first_broken_audit_row() is None

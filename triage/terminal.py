@@ -80,6 +80,7 @@ def print_status(overview: Mapping[str, Any], settings: Settings, console: Conso
     reasons = [{**row, "meaning": REASONS.get(row["ai_reason"], "")} for row in overview["not_assessed"]]
     _table(out, "Not assessed", reasons, ("entry_id", "ai_state", "ai_reason", "meaning"))
     _table(out, "Waiting", overview["waiting"], ("entry_id", "ai_state", "ai_reason", "created_at"))
+    _table(out, "Orders without images", overview["orders_without_images"], ("orders", "oldest_at"))
     _table(out, "Studies without an order", overview["unmatched"], ("entry_id", "match_outcome", "first_seen_at"))
     _table(out, "Messages", overview["messages"], ("protocol", "outcome", "messages"))
     _table(

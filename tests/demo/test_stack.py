@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from integrations.hl7.framing import frame
 from triage.demo.sample import Sample, own_samples
 from triage.demo.send import send
 from triage.demo.stack import Stack
+from triage.postgres.book import Book
 from triage.postgres.connect import Db, connect
 from triage.postgres.worklist import COLUMNS, entry_of
 from triage.wiring import Service
@@ -216,7 +218,8 @@ def test_results_are_readable_at_the_own_fhir_endpoint(run: Run) -> None:
 
 
 def test_the_audit_trail_holds_together(run: Run) -> None:
-    assert Service(run.stack.settings).book.first_broken_audit_row() is None
+    with closing(Service(run.stack.settings).pool) as pool:
+        assert Book(pool).first_broken_audit_row() is None
 
 
 def test_no_patient_data_in_logs_metrics_or_broker_payloads(run: Run) -> None:

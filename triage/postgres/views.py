@@ -161,6 +161,7 @@ WAITING = """
 WITHOUT_IMAGES = """
     SELECT count(*) AS orders, min(created_at) AS oldest_at FROM worklist_entry
      WHERE site = %s AND ai_state = 'awaiting-images' AND reading_state = 'unread' AND eligible_at IS NULL
+    HAVING count(*) > 0
 """
 
 UNMATCHED = """
