@@ -152,6 +152,14 @@ def test_an_ehr_that_breaks_off_leaves_the_mark_and_what_came_before_stands():
     assert (book.kept, book.marks, book.failed) == ([("applied", "one")], {}, ["ehr: 503"])
 
 
+@pytest.mark.parametrize(("its_clock", "mark"), [(-10, -10), (10, 0), (None, 0)])
+def test_the_mark_is_never_later_than_the_clock_that_stamps_the_changes(its_clock, mark):
+    ehr, book = Ehr(), Messages()
+    ehr.server_now = None if its_clock is None else NOON + timedelta(minutes=its_clock)
+    sweep_ehr(ehr, book)
+    assert book.marks == {"ehr": NOON + timedelta(minutes=mark)}
+
+
 # --- messages ---
 
 

@@ -168,7 +168,9 @@ def sweep_orders(
     except Unavailable as why:
         book.sweep_failed(site, ehr.name, mark, str(why))
         raise
-    book.swept(site, ehr.name, started)
+    # the EHR stamps changes by its own clock: a mark of ours would pass over what a clock behind ours stamps next
+    its_now: datetime | None = getattr(ehr, "server_now", None)
+    book.swept(site, ehr.name, min(started, its_now or started))
     return changed
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 from uuid import uuid4
@@ -121,6 +122,8 @@ class FhirServer:
             raise Misconfigured(f"{name}: the base URL is not an http or https address")
         self.name = name
         self.base_url = base_url.rstrip("/")
+        self.server_now: datetime | None = None
+        """Its own clock at its last answer, to the second below; None where it does not say."""
         self._longest_s = 6 * timeout_s
         self._http = httpx.Client(
             auth=auth, timeout=timeout_s, transport=transport, follow_redirects=False, headers={"Accept": FHIR_JSON}
@@ -268,6 +271,7 @@ class FhirServer:
                 received += piece
                 if time.monotonic() > until or len(received) > LARGEST_ANSWER:
                     raise EhrUnavailable(f"{self.name}: connected, then an answer that did not end")
+            self.server_now = _instant(reply.headers.get("Date", ""))
             return _Answer(reply.status_code, reply.headers, bytes(received))
 
 
@@ -284,6 +288,8 @@ class FhirOrders:
         self.site = site
         self.criteria = tuple(criteria)
         self.name = server.name
+        self.server_now: datetime | None = None
+        """The server's clock when it began to answer `changed_since`: what `_lastUpdated` is written by."""
 
     def changed_since(self, since: datetime) -> Iterator[tuple[bytes, OrderEvent | Exception]]:
         """See `triage.ports.Orders`; *raw* holds request and patient, `orders.from_document` reads it again."""
@@ -296,7 +302,9 @@ class FhirOrders:
             return patients[reference]
 
         asked = [*self.criteria, ("_lastUpdated", f"ge{at}"), ("_sort", "_lastUpdated")]
+        self.server_now = None
         for request in self.server.search("ServiceRequest", asked):
+            self.server_now = self.server_now or self.server.server_now
             fetched: list[orders.Resource | None] = []
 
             def lookup(reference: str, fetched: list[orders.Resource | None] = fetched) -> orders.Resource | None:
@@ -309,6 +317,7 @@ class FhirOrders:
             except Rejected as refusal:
                 event = refusal
             yield orders.document(request, fetched[0] if fetched else None), event
+        self.server_now = self.server_now or self.server.server_now
 
 
 class FhirReports:
@@ -411,6 +420,14 @@ def _version_key(resource: Resource) -> tuple[str, str]:
     meta = resource.get("meta")
     version = meta.get("versionId") or meta.get("lastUpdated") if isinstance(meta, dict) else ""
     return str(resource.get("id")), str(version)
+
+
+def _instant(date_header: str) -> datetime | None:
+    """HTTP's Date; None where there is none that can be read."""
+    try:
+        return parsedate_to_datetime(date_header).replace(tzinfo=UTC)  # HTTP dates are GMT (RFC 9110, 5.6.7)
+    except ValueError:
+        return None
 
 
 def _is_id(text: str) -> bool:

@@ -346,3 +346,21 @@ def test_no_url_and_no_patient_goes_into_the_log(caplog: pytest.LogCaptureFixtur
     reports_answering(lambda r: httpx.Response(200, json=transaction_response())).send(BODY, "c")
     list(server_answering(lambda r: searchset()).search("Patient", [("identifier", "P-0001")]))
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("date", "told"),
+    [("Mon, 02 Nov 2026 08:50:00 GMT", datetime(2026, 11, 2, 8, 50, tzinfo=UTC)), ("soon", None), (None, None)],
+)
+def test_the_servers_own_clock_is_told_as_it_began_to_answer(date: str | None, told: datetime | None) -> None:
+    later = {"Date": "Mon, 02 Nov 2026 09:30:00 GMT"} if told else {}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("ServiceRequest"):
+            return httpx.Response(200, json=searchset(make_request()).json(), headers={"Date": date} if date else {})
+        return httpx.Response(200, json=make_patient_resource(), headers=later)
+
+    ehr = FhirOrders(server_answering(answer), SITE)
+    assert ehr.server_now is None
+    assert len(list(ehr.changed_since(SINCE))) == 1
+    assert ehr.server_now == told
