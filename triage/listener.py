@@ -45,16 +45,19 @@ class Hl7Listener:
     def on_message(self, raw: bytes, peer: str) -> bytes:
         """Store and apply one message; the acknowledgement is written only after the commit."""
         try:
+            return self._answer(raw, peer)
+        except self.storage_faults as why:
+            # no answer at all: many senders skip a message that was answered AE, and this one is not stored
+            raise Unavailable(f"PostgreSQL: {type(why).__name__}") from None
+
+    def _answer(self, raw: bytes, peer: str) -> bytes:
+        try:
             head = header(raw)
         except MalformedMessage as why:
             kept = keep_garbage(raw, site=self.site, peer=_host(peer), book=self.book, reason=str(why))
             log.warning("hl7: message %d rejected: %s", kept.message_id, why)
             return acknowledgement(None, Verdict.REJECT, condition="100", text=str(why))
-        try:
-            kept = self._accept(raw, head, peer)
-        except self.storage_faults as why:
-            # no answer at all: many senders skip a message that was answered AE, and this one is not stored
-            raise Unavailable(f"PostgreSQL: {type(why).__name__}") from None
+        kept = self._accept(raw, head, peer)
         log.info("hl7: message %d (%s) %s", kept.message_id, kept.envelope.kind or "no type", kept.outcome)
         verdict, condition = VERDICTS[kept.outcome]
         return acknowledgement(head, verdict, condition=condition, text=kept.reason)

@@ -8,6 +8,7 @@ start no exchange of our own.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -45,6 +46,9 @@ CONDITIONS: Mapping[str, str] = {
     "207": "Application internal error",
 }
 """HL7 table 0357, message error condition codes."""
+
+TRIGGER = re.compile("[A-Z0-9]{3}")
+"""MSH-9's second component (table 0003)."""
 
 _NOBODY = Header(
     separators=Separators(),
@@ -92,7 +96,8 @@ def acknowledgement(
     if not code:
         return b""
     modern = head.version_number >= (2, 5)
-    kind = ["ACK", *([head.trigger] if head.trigger else []), *(["ACK"] if head.trigger and modern else [])]
+    trigger = head.trigger if TRIGGER.fullmatch(head.trigger) else ""  # a field that slipped may hold a name there
+    kind = ["ACK", *([trigger] if trigger else []), *(["ACK"] if trigger and modern else [])]
     mark = head.separators
     ends = (head.receiving_application, head.receiving_facility, head.sending_application, head.sending_facility)
     stamp = f"{now or datetime.now(UTC):%Y%m%d%H%M%S%z}"

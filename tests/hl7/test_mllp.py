@@ -153,6 +153,17 @@ def test_a_failing_handler_is_answered_ae_and_the_connection_lives(caplog: pytes
     assert "RuntimeError" in caplog.text
 
 
+def test_a_message_that_cannot_be_stored_now_is_not_answered_and_the_connection_ends() -> None:
+    def keep(raw: bytes, peer: str) -> bytes:
+        if header(raw).control_id == "AWAY":
+            raise Unavailable("PostgreSQL: OperationalError")
+        return acknowledgement(header(raw))
+
+    with listening("127.0.0.1", 0, keep) as address, socket.create_connection(address) as peer:
+        peer.sendall(frame(numbered(1)) + frame(numbered("AWAY")) + frame(numbered(2)))
+        assert [answer.control_id for answer in answers_from(peer, 3)] == ["1"], "the sender keeps the other two"
+
+
 def test_a_sender_that_wants_no_answer_gets_none() -> None:
     with a_listener() as (store, address), socket.create_connection(address) as peer:
         peer.sendall(frame(make_message(msh={10: "quiet", 15: "NE", 16: "NE"})) + frame(numbered(2)))
