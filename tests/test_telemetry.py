@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
+import warnings
+
+import pytest
+from celery import Celery
 
 from triage.tasks import app
 from triage.telemetry import JsonLines
@@ -33,8 +38,40 @@ def test_what_celery_and_warnings_quote_does_not_reach_the_log() -> None:
         "celery.app.trace", logging.ERROR, "f", 1, "Task raised: %(exc)s", ({"exc": "Geheim"},), None
     )  # fmt: skip
     fault.data = {"name": "sweep_archive", "exc": "UniqueViolation('Geheim')"}
-    warning = logging.LogRecord("py.warnings", logging.WARNING, "f", 1, "x.py:3: UserWarning: Geheim\n  line", (), None)
+    told = warnings.formatwarning("Geheim", UserWarning, "/lib/x.py", 3, "line")
+    warning = logging.LogRecord("py.warnings", logging.WARNING, "f", 1, "%s", (told,), None)
     lines = [JsonLines().format(record) for record in (fault, warning)]
     assert not [line for line in lines if "Geheim" in line]
     assert json.loads(lines[0])["event"] == "task sweep_archive failed"
-    assert json.loads(lines[1])["event"] == "a warning: UserWarning"
+    assert json.loads(lines[1])["event"] == "a warning: UserWarning at x.py:3"
+
+
+@pytest.mark.parametrize("name", ["celery", "celery.worker.consumer.consumer"])
+def test_a_celery_logger_that_carries_a_fault_is_quoted_at_no_level(name: str) -> None:
+    try:
+        raise OSError("Geheim")
+    except OSError as why:
+        record = logging.LogRecord(name, logging.WARNING, "f", 1, "lost: %r", (why,), sys.exc_info())
+    assert "Geheim" not in JsonLines().format(record)
+
+
+def test_a_task_that_raises_is_logged_by_celery_without_the_words_of_the_fault() -> None:
+    own = Celery("test")
+
+    @own.task(name="breaks")
+    def breaks() -> None:
+        raise ValueError("Key (name)=(Geheim^Nome) already exists")
+
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    trace = logging.getLogger("celery.app.trace")
+    trace.addHandler(handler)
+    try:
+        breaks.apply()
+    finally:
+        trace.removeHandler(handler)
+    assert "Geheim" not in written.getvalue()
+    told = json.loads(written.getvalue().splitlines()[-1])
+    assert (told["event"], told["fault"]["type"]) == ("task breaks failed", "ValueError")
+    assert told["fault"]["stack"][-1].endswith(" breaks")

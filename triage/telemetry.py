@@ -15,8 +15,8 @@ TALKATIVE = (
 """Loggers whose INFO or DEBUG lines hold URLs, data sets, messages or statements."""
 
 
-WARNING = re.compile(r":\d+: (\w+): ")
-"""The category in a line that `warnings.formatwarning` wrote."""
+WARNING = re.compile(r"([^/\\:\s]+\.py:\d+): (\w+): ")
+"""Place and category in a line that `warnings.formatwarning` wrote."""
 
 
 class JsonLines(logging.Formatter):
@@ -37,12 +37,13 @@ class JsonLines(logging.Formatter):
     @staticmethod
     def _event(record: logging.LogRecord) -> str:
         """The message; of libraries that write an exception's text into theirs, only what kind of event it was."""
-        if record.name.startswith("celery.") and record.levelno >= logging.ERROR:
+        is_fault = record.levelno >= logging.ERROR or record.exc_info
+        if record.name.partition(".")[0] == "celery" and is_fault:
             task = getattr(record, "data", None)
             return f"task {task['name']} failed" if isinstance(task, dict) and "name" in task else "celery: a fault"
         if record.name == "py.warnings":
-            category = WARNING.search(record.getMessage())
-            return f"a warning: {category[1] if category else 'of a kind not named'}"
+            found = WARNING.search(record.getMessage())
+            return f"a warning: {found[2]} at {found[1]}" if found else "a warning: of a kind not named"
         return record.getMessage()
 
     @staticmethod
