@@ -93,6 +93,18 @@ def test_orders_whose_images_do_not_come_are_asked_for_by_number():
     assert uids(book.seen) == uids([filed])
 
 
+def test_a_study_that_waits_is_listed_again_after_it_left_the_window():
+    old, gone = make_study(), make_study()
+
+    class Narrow(FakeArchive):
+        def studies_since(self, since, until):
+            return iter(())
+
+    book = FakeIntake(incomplete=uids([old, gone]))
+    assert sweep(Narrow(studies=[old]), book) == 1
+    assert uids(book.seen) == uids([old])
+
+
 # --- orders of an EHR ---
 
 

@@ -18,7 +18,7 @@ from pydicom import uid
 from integrations.dicomweb.archive import DicomwebArchive
 from tests.dicomweb.files import file_of, in_syntax, make_dataset
 from tests.dicomweb.pacs import BOUNDARY, Pacs, serving, short, whole
-from triage.domain.errors import ArchiveUnavailable, UnusableRadiograph
+from triage.domain.errors import ArchiveUnavailable, IncompleteStudy, UnusableRadiograph
 from triage.domain.imaging import InstanceFacts
 
 SINCE, UNTIL = datetime(2026, 11, 2, 10, 0, tzinfo=UTC), datetime(2026, 11, 2, 14, 0, tzinfo=UTC)
@@ -139,18 +139,27 @@ def test_nothing_found_is_an_empty_list(pacs: Pacs, empty: Any) -> None:
     assert archive.instances("1.2.3") == []
 
 
+def test_a_study_is_found_by_its_uid_also_where_the_server_ignores_the_question(pacs: Pacs) -> None:
+    pacs.held = [make_dataset(), make_dataset(StudyDate="20200101")]
+    wanted = pacs.held[1].StudyInstanceUID
+    found = archive_of(pacs).study(wanted)
+    assert found is not None and found.study_instance_uid == wanted
+    assert pacs.asked[0][1]["StudyInstanceUID"] == wanted
+    assert archive_of(pacs).study("1.2.3") is None
+
+
 def test_an_unknown_study_has_no_instances(pacs: Pacs) -> None:
     pacs.answer = lambda path, query: (404, "text/plain", b"")
     assert archive_of(pacs).instances("1.2.3") == []
     assert list(archive_of(pacs).headers("1.2.3")) == []
 
 
-def test_fewer_headers_than_listed_is_unavailable(pacs: Pacs) -> None:
+def test_fewer_headers_than_listed_is_incomplete(pacs: Pacs) -> None:
     first = make_dataset()
     pacs.held = [first, make_dataset(StudyInstanceUID=first.StudyInstanceUID)]
     only_one = json.dumps([whole(first)]).encode()
     pacs.answer = lambda path, query: (200, "application/dicom+json", only_one) if path.endswith("/metadata") else None
-    with pytest.raises(ArchiveUnavailable, match="1 of 2"):
+    with pytest.raises(IncompleteStudy, match="1 of 2"):
         list(archive_of(pacs).headers(first.StudyInstanceUID))
 
 

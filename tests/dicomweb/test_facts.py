@@ -192,3 +192,14 @@ def test_no_answer_of_an_archive_raises_anything_but_a_refusal(answer: dict[str,
         study_facts(answer, UTC)
     except UnusableRadiograph as refusal:
         assert refusal.reason == "unreadable-header"
+
+
+@pytest.mark.parametrize(("bad", "stored"), [("Gehe\0im^Nome", "Geheim^Nome"), ("Geheim^\ud800", "Geheim^?")])
+def test_what_no_database_can_hold_is_left_out_of_every_text(bad: str, stored: str) -> None:
+    answer = {
+        "0020000D": {"vr": "UI", "Value": ["1.2.3"]},
+        "00081030": {"vr": "LO", "Value": [bad]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": bad}]},
+    }
+    study = study_facts(answer, UTC)
+    assert (study.description, study.patient.name) == (stored, stored)

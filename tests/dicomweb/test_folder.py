@@ -57,6 +57,14 @@ def test_a_study_is_listed_read_and_decoded(archive: FolderArchive) -> None:
     assert archive.studies_of_accession("") == []
 
 
+def test_a_study_is_found_by_its_uid_whatever_its_date(archive: FolderArchive) -> None:
+    dataset = make_dataset(StudyDate="20200101")
+    put(archive, file_of(dataset), "old.dcm")
+    found = archive.study(dataset.StudyInstanceUID)
+    assert found is not None and found.instance_count == 1
+    assert archive.study("1.2.3") is None
+
+
 def test_the_folder_grows_shrinks_and_changes(archive: FolderArchive) -> None:
     first, second = make_dataset(), make_dataset()
     path = put(archive, file_of(first), "ward/first.dcm")
