@@ -147,7 +147,7 @@ class FolderArchive:
     def unreadable(self) -> list[tuple[str, str]]:
         """Files that are no DICOM instance: (name inside the folder, why). Names may hold patients: not for logs."""
         files = self._at_the_desk(lambda desk: desk.look())
-        return [(str(file.path.relative_to(self._path)), file.unreadable) for file in files if file.unreadable]
+        return [(_name(file.path.relative_to(self._path)), file.unreadable) for file in files if file.unreadable]
 
     def _studies(self, *, fresh: bool = False) -> dict[str, list[_File]]:
         """Files by study; of two files with one SOP Instance UID the first by name counts."""
@@ -392,6 +392,11 @@ def _remove(links: Path, pid: int) -> None:
 def _touch(dataset: Dataset, tag: BaseTag) -> None:
     with contextlib.suppress(Exception):  # pydicom raises whatever the bad value provokes
         dataset[tag]
+
+
+def _name(path: Path) -> str:
+    """*path* as text that can be encoded again: names of files are bytes, and not always UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _modality(file: _File) -> str:

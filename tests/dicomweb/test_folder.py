@@ -188,6 +188,12 @@ def test_files_that_are_no_dicom_are_named(archive: FolderArchive) -> None:
     assert listed(archive) == set()
 
 
+def test_a_file_name_that_is_no_utf_8_can_be_stored(archive: FolderArchive) -> None:
+    put(archive, b"no DICOM", os.fsdecode(b"caf\xe9.txt"))
+    ((name, _),) = archive.unreadable()
+    assert name.encode() == b"caf\\xe9.txt"
+
+
 @pytest.mark.parametrize(
     "syntax", [uid.DeflatedExplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.JPEG2000Lossless, uid.RLELossless]
 )
