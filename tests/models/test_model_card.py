@@ -1,6 +1,7 @@
 """Cards, digests, and weights that are state dicts and nothing else."""
 
 import hashlib
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def test_the_shipped_cards_say_what_a_reader_needs() -> None:
         assert {"source", "licence_class", "images", "patients"} <= set(card.data[0])
         assert all({"what", "on", "value", "low", "high", "n"} <= set(f) for f in card.performance)
         assert any("external" in f["on"] or "montgomery" in f["on"] for f in card.performance)
-        assert not any(path in card.to_json() for path in ("/work/", "/home/", "/tmp/"))
+        assert not re.search(r'"/\w', card.to_json()), "a path of the machine that trained it"
     assert card.intended_use.minimum_age_years == 18
     assert card.intended_use.accept_unknown_age
     point = next(p for p in card.operating_points if p.code is ChestClass.COVID)
