@@ -29,7 +29,7 @@ COMMERCIAL_IMAGE_ONLY = frozenset({"research-use-with-attribution; mask nc"})
 
 @dataclass(frozen=True)
 class Case:
-    """One radiograph of the manifest."""
+    """One radiograph of the manifest; *sex*, *view* and *note* as the manifest gives them, empty where unknown."""
 
     image_id: str
     source: str
@@ -39,6 +39,8 @@ class Case:
     role: str
     fold: int | None
     age: float | None
+    sex: str
+    view: str
     licence: str
     licence_class: str
     masks: tuple[tuple[str, Path], ...] = field(default=(), repr=False)
@@ -73,6 +75,8 @@ def read_manifest(folder: Path) -> list[Case]:
                 role=row["role"],
                 fold=int(row["fold"]) if row["fold"] else None,
                 age=_years(row["age"]),
+                sex=row["sex"],
+                view=row["view"],
                 licence=row["licence"],
                 licence_class=row["licence_class"],
                 masks=tuple(masks.get(row["image_id"], ())),

@@ -22,6 +22,8 @@ def make_case(**changes: object) -> data.Case:
         role="dev",
         fold=1,
         age=40.0,
+        sex="F",
+        view="PA",
         licence="",
         licence_class="attribution",
         masks=(("v7", Path("m.png")),),
