@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from models import calibration, gate, networks, preprocess
-from models.card import Card, OperatingPoint, read
+from models.card import Card, OperatingPoint
 from models.engine import COVID, Engine, Reading
 from models.training import data, evaluate, shipping
 from triage.domain.finding import ChestClass
@@ -147,10 +147,3 @@ def calibrated(card: Card, cases: Sequence[data.Case], outcomes: Sequence[evalua
         gate_limit=float(np.percentile([o.gate_score for _, o in rows], GATE_PERCENTILE)),
         activation_outside_limit=float(np.percentile(outside, DOUBT_PERCENTILE)),
     )
-
-
-def with_figures(folder: Path, name: str, figures: evaluate.Figures) -> Card:
-    """Rewrite a card with *figures*; the weights stay as they are."""
-    card, _ = read(folder / f"{name}.json")
-    stored = (folder / f"{name}.safetensors").read_bytes()
-    return shipping.write_bytes(folder, name, stored, replace(card, performance=tuple(figures)))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 
 from models import gate, preprocess
-from models.engine import AT_ONCE, CLASSES, COVID, Engine, Reading
-from models.training import data
+from models.engine import AT_ONCE, CLASSES, COVID, WEIGHTS, Engine, Reading
+from models.training import data, shipping
+from models.training.commands import Commands, add, add_cxr
 from models.training.figures import auc, by_patient, entry, share
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import ChestClass
@@ -21,6 +26,50 @@ from triage.domain.finding import ChestClass
 Outcome = Reading | UnusableRadiograph
 Figures = list[dict[str, Any]]
 PNEUMONIA = CLASSES.index(ChestClass.PNEUMONIA)
+
+
+def add_command(commands: Commands) -> None:
+    """`evaluate`."""
+    command = add(commands, "evaluate", "recompute the cards' figures from stored weights", run)
+    add_cxr(command)
+    command.add_argument("--role", choices=("dev", "external"), default="dev")
+    command.add_argument("--weights", type=Path, default=WEIGHTS)
+    command.add_argument("--write", action="store_true", help="put the figures into the cards")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the figures of the weights in --weights; with --write, put them into their cards."""
+    every = data.read_manifest(arguments.cxr)
+    engine = Engine.load(arguments.weights, threads=arguments.threads)
+    external = arguments.role == "external"
+    cases = data.external_cases(every) if external else data.chest_cases(every, held_out=True)
+    on = "external" if external else "development fold 0"
+    found = chest_figures(engine, cases, readings(engine, cases, on), on)
+    lungs = [f for name, o, some in lung_sets(every, arguments.role) for f in lung_figures(engine, some, o, name)]
+    if not external:
+        limit = engine.cards["chest"].gate_limit or float("inf")
+        children = [c for c in every if c.source == "kermany"][::8]
+        found += refusals(readings(engine, children, "children"), limit, "kermany, children")
+        found += spoilt_figures(engine, cases[::3])
+    for name, figures in (("lungs", lungs), ("chest", found)):
+        known = engine.cards[name].performance
+        show(f"{name} {engine.cards[name].version}", figures, known)
+        if arguments.write:
+            mine = {(f["what"], f["on"]) for f in figures}
+            kept = [dict(f) for f in known if (f["what"], f["on"]) not in mine]
+            shipping.with_figures(arguments.weights, name, kept + figures)
+
+
+def show(title: str, figures: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]] = ()) -> None:
+    """A table of *figures*; those that differ from the card's are marked."""
+    of_card = {(f["what"], f["on"]): f["value"] for f in known}
+    table = Table("figure", "on", "value", "95 % interval", "n", "card", title=title)
+    for f in figures:
+        value, low, high = ("-" if f[k] is None else f"{f[k]:.3f}" for k in ("value", "low", "high"))
+        before = of_card.get((f["what"], f["on"]))
+        said = "" if before is None else "same" if abs(before - (f["value"] or 0)) < 0.005 else f"{before:.3f}"
+        table.add_row(f["what"], f["on"], value, f"{low} - {high}", str(f["n"]), said)
+    Console(width=150).print(table)
 
 
 def readings(engine: Engine, cases: Sequence[data.Case], what: str) -> list[Outcome]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from torch import nn
 
-from models.card import Card
+from models.card import Card, read
 
 
 def write(folder: Path, name: str, net: nn.Module, card: Card, extra: Mapping[str, torch.Tensor] | None = None) -> Card:
@@ -31,6 +32,13 @@ def write_bytes(folder: Path, name: str, stored: bytes, card: Card) -> Card:
     partial_weights.replace(folder / f"{name}.safetensors")
     partial_card.replace(folder / f"{name}.json")
     return card
+
+
+def with_figures(folder: Path, name: str, figures: Sequence[Mapping[str, Any]]) -> Card:
+    """Rewrite a card with *figures*; the weights stay as they are."""
+    card, _ = read(folder / f"{name}.json")
+    stored = (folder / f"{name}.safetensors").read_bytes()
+    return write_bytes(folder, name, stored, replace(card, performance=tuple(figures)))
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
