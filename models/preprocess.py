@@ -67,7 +67,9 @@ def to_lung_input(square: npt.NDArray[np.float32], side: int) -> torch.Tensor:
     return standardised(image)
 
 
-def to_lung_crop(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], side: int) -> LungCrop:
+def to_lung_crop(
+    square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], side: int, *, grey_outside: bool = True
+) -> LungCrop:
     """
     Cut the lung fields out of a picture.
 
@@ -80,6 +82,7 @@ def to_lung_crop(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], s
         square: (WORKING_SIDE, WORKING_SIDE) made by `squared`.
         mask: same frame, the kept lungs.
         side: edge of the classifier's input.
+        grey_outside: False keeps what lies outside the lungs, for experiments on what it gives away.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if len(rows) < 8 or len(columns) < 8:
@@ -88,8 +91,10 @@ def to_lung_crop(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], s
     pad_r, pad_c = MARGIN * (rows[-1] - rows[0] + 1), MARGIN * (columns[-1] - columns[0] + 1)
     top, bottom = max(0.0, rows[0] - pad_r), min(float(n), rows[-1] + 1 + pad_r)
     left, right = max(0.0, columns[0] - pad_c), min(float(n), columns[-1] + 1 + pad_c)
-    soft = np.clip(ndimage.gaussian_filter(_widened(mask).astype(np.float32), 1.5), 0, 1)
     equal = _equalised(square, mask)
+    soft = np.ones_like(equal)
+    if grey_outside:
+        soft = np.clip(ndimage.gaussian_filter(_widened(mask).astype(np.float32), 1.5), 0, 1)
     image = _cut(soft * equal + (1 - soft) * 0.5, (top, left, bottom, right), side)
     lungs = _cut(mask.astype(np.float32), (top, left, bottom, right), side)
     return LungCrop(image, lungs, (top / n, left / n, bottom / n, right / n))

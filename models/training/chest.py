@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,74 +19,68 @@ from torch import nn
 
 from models import gate, networks, preprocess
 from models.card import read
-from models.engine import AT_ONCE, CLASSES, loaded, lung_maps
-from models.training import augment, data, loop, transplant
+from models.engine import AT_ONCE, CLASSES, WEIGHTS, loaded, lung_maps
+from models.training import data, loop, transplant
 from models.training.figures import auc
+from models.training.recipe import AUGMENTATIONS, Recipe, View, resized
 from triage.domain.errors import UnusableRadiograph
 
-BATCH = 24
 CACHED_SIDE = 192
-SMOOTHING = 0.05
 
 
 def train(
-    cases: Sequence[data.Case], held_out: Sequence[data.Case], plan: loop.Plan, lungs: Path, start: Path | None
+    cases: Sequence[data.Case],
+    crops: torch.Tensor,
+    recipe: Recipe,
+    plan: loop.Plan,
+    start: Path | None,
+    on_save: Callable[[nn.Module], str | None] = lambda _: None,
 ) -> nn.Module:
     """
-    Train on the lung crops of *cases*; *held_out* is only looked at for the progress line.
+    Train on the crops of *cases* as *recipe* says.
 
     Args:
-        lungs: folder with `lungs.json` and `lungs.safetensors`, which find the crops.
-        start: ImageNet weights of `mobilenetv2_100` to start from, else random.
+        crops: (n, 1, CACHED_SIDE, CACHED_SIDE) uint8 made by `cached`, one a case.
+        start: ImageNet weights of `mobilenetv2_100`, needed where the recipe starts from them.
+        on_save: looks at the averaged network now and then; see `looking_at`.
     """
     torch.manual_seed(plan.seed)
-    side = int(networks.CHEST_ARCHITECTURE["side"])
-    net = networks.build(networks.CHEST_ARCHITECTURE)
-    if start is not None:
+    net = networks.build({**networks.CHEST_ARCHITECTURE, "side": recipe.side})
+    if recipe.start == "imagenet":
+        if start is None:
+            raise ValueError("this recipe starts from ImageNet weights: name them with --weights-from")
         backbone: nn.Module = net.backbone  # type: ignore[assignment]
         backbone.load_state_dict(transplant.from_mobilenet(backbone.state_dict(), start))
-    kept, crops = cached(cases, lungs, plan.checkpoint.with_name("crops-train.npz"))
-    kept_out, crops_out = cached(held_out, lungs, plan.checkpoint.with_name("crops-held-out.npz"))
-    labels = torch.tensor([data.label_of(c) for c in kept])
-    weights = balanced(kept)
+    labels = torch.tensor([data.label_of(c) for c in cases])
+    weights = balanced(cases)
     net = net.to(memory_format=torch.channels_last)
 
     def loss_of(net: nn.Module, generator: torch.Generator) -> torch.Tensor:
-        chosen = torch.multinomial(weights, BATCH, replacement=True, generator=generator)
-        images = drawn(crops[chosen].float() / 255, side, generator)
-        targets = F.one_hot(labels[chosen], len(CLASSES)).float() * (1 - SMOOTHING) + SMOOTHING / len(CLASSES)
-        images, targets = augment.mixup(images, targets, generator)
+        chosen = torch.multinomial(weights, recipe.batch, replacement=True, generator=generator)
+        images, targets = recipe.drawn(crops[chosen].float() / 255, labels[chosen], len(CLASSES), generator)
         out = net(preprocess.standardised(images).contiguous(memory_format=torch.channels_last))
         return F.cross_entropy(out.logits, targets)
 
-    return loop.train(net, loss_of, plan, _looking_at(kept_out, crops_out, side))
-
-
-def drawn(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
-    """One augmented batch of crops; what lies outside the lungs stays grey."""
-    theta = augment.geometry(len(images), generator, scale=1.15, aspect=1.12, degrees=8, shift=0.06)
-    images = augment.warp(images - 0.5, theta) + 0.5
-    images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-    inside = ((images - 0.5).abs() > 0.004).float()
-    images = augment.degrade(augment.light(images, generator, 0.6), generator)
-    images = inside * images + (1 - inside) * 0.5
-    hole = torch.randint(side // 8, side // 3, (2,), generator=generator)
-    top, left = (int(torch.randint(0, side - int(h), (1,), generator=generator)) for h in hole)
-    holed = torch.rand(len(images), generator=generator) < 0.4
-    images[holed, :, top : top + int(hole[0]), left : left + int(hole[1])] = 0.5
-    return images
+    return loop.train(net, loss_of, plan, on_save)
 
 
 def balanced(cases: Sequence[data.Case]) -> torch.Tensor:
     """Drawing weights: classes alike, and within a class each source by the square root of its images."""
-    counts: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[int, str], int] = {}
     for case in cases:
-        counts[case.label, case.source] = counts.get((case.label, case.source), 0) + 1
+        key = (data.label_of(case), case.source)
+        counts[key] = counts.get(key, 0) + 1
     total = {label: sum(n**0.5 for (k, _), n in counts.items() if k == label) for label, _ in counts}
-    return torch.tensor([counts[c.label, c.source] ** -0.5 / total[c.label] for c in cases], dtype=torch.float64)
+    weights = []
+    for case in cases:
+        label = data.label_of(case)
+        weights.append(counts[label, case.source] ** -0.5 / total[label])
+    return torch.tensor(weights, dtype=torch.float64)
 
 
-def cached(cases: Sequence[data.Case], lungs: Path, store: Path) -> tuple[list[data.Case], torch.Tensor]:
+def cached(
+    cases: Sequence[data.Case], lungs: Path, store: Path, view: View = "lungs"
+) -> tuple[list[data.Case], torch.Tensor]:
     """The cases with plausible lungs and their (n, 1, side, side) uint8 crops, kept in *store* for the lung weights."""
     card, identity = read(lungs / "lungs.json")
     if store.exists():
@@ -94,19 +92,17 @@ def cached(cases: Sequence[data.Case], lungs: Path, store: Path) -> tuple[list[d
     side = int(card.architecture["side"])
     kept: list[data.Case] = []
     crops: list[npt.NDArray[np.uint8]] = []
-    for first in track(range(0, len(cases), AT_ONCE), "cutting out lungs"):
+    for first in track(range(0, len(cases), AT_ONCE), f"cutting out lungs ({view})"):
         some = cases[first : first + AT_ONCE]
         squares = [preprocess.squared(data.read_pixels(c.path)) for c in some]
         maps = lung_maps(net, squares, side, device=torch.device("cpu"), half=False)
         for case, square, probability in zip(some, squares, maps, strict=True):
-            field = gate.lung_field(probability)
             try:
-                crop = preprocess.to_lung_crop(square, field.mask, CACHED_SIDE)
+                image = seen(square, gate.lung_field(probability), view)
             except UnusableRadiograph:
                 continue
-            if field.implausible is None:
-                kept.append(case)
-                crops.append((crop.image * 255).round().astype(np.uint8))
+            kept.append(case)
+            crops.append((image.clip(0, 1) * 255).round().astype(np.uint8))
     stacked = np.stack(crops)[:, None]
     np.savez(
         store,
@@ -118,24 +114,84 @@ def cached(cases: Sequence[data.Case], lungs: Path, store: Path) -> tuple[list[d
     return kept, torch.from_numpy(stacked)
 
 
-def _looking_at(cases: Sequence[data.Case], crops: torch.Tensor, side: int) -> Callable[[nn.Module], str | None]:
+def seen(square: npt.NDArray[np.float32], field: gate.LungField, view: View) -> npt.NDArray[np.float32]:
+    """(CACHED_SIDE, CACHED_SIDE) in [0, 1]: what the classifier sees of a picture under *view*."""
+    if field.implausible is not None:
+        raise UnusableRadiograph("lungs-implausible", field.implausible)
+    match view:
+        case "lungs":
+            return preprocess.to_lung_crop(square, field.mask, CACHED_SIDE).image
+        case "crop":
+            return preprocess.to_lung_crop(square, field.mask, CACHED_SIDE, grey_outside=False).image
+        case "whole":
+            whole = torch.from_numpy(square)[None, None]
+            image: npt.NDArray[np.float32] = resized(whole, CACHED_SIDE)[0, 0].numpy()
+            return image
+
+
+def looking_at(cases: Sequence[data.Case], crops: torch.Tensor, side: int) -> Callable[[nn.Module], str | None]:
+    """What to print of a network in training: areas and recalls on held-out cases."""
     labels = np.array([data.label_of(c) for c in cases])
-    small = F.interpolate(crops.float() / 255, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
     def look(net: nn.Module) -> str:
-        net.eval()
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            logits = torch.cat(
-                [
-                    net(preprocess.standardised(part).contiguous(memory_format=torch.channels_last)).logits
-                    for part in torch.split(small, 32)
-                ]
-            )
-        probability = torch.softmax(logits.float(), 1).numpy()
+        probability = scored(net, crops, side)[0]
         areas = [auc(probability[:, k], labels == k) for k in range(len(CLASSES))]
-        recalls = [float((probability[labels == k].argmax(1) == k).mean()) for k in range(len(CLASSES))]
+        recalls = [float((probability[labels == k].argmax(1) == k).mean()) for k in np.unique(labels)]
         return (
             "held-out AUC " + " ".join(f"{a:.3f}" for a in areas) + " recall " + " ".join(f"{r:.2f}" for r in recalls)
         )
 
     return look
+
+
+def scored(net: nn.Module, crops: torch.Tensor, side: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """(n, 3) uncalibrated probabilities and (n, features) embeddings of uint8 crops."""
+    net.eval()
+    logits, embeddings = [], []
+    with torch.inference_mode():
+        for part in torch.split(crops, 32):
+            images = preprocess.standardised(resized(part.float() / 255, side))
+            out = net(images.contiguous(memory_format=torch.channels_last))
+            logits.append(out.logits.double())
+            embeddings.append(out.embedding)
+    return torch.softmax(torch.cat(logits), 1).numpy(), torch.cat(embeddings).numpy()
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `python -m models train chest` beyond those of every training."""
+    parser.add_argument("--lungs", type=Path, default=WEIGHTS, help="folder of the lung weights that cut the crops")
+    parser.add_argument("--licensed", action="store_true", help="only images that may be used commercially")
+    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default=Recipe.augmentation)
+    parser.add_argument("--no-tuberculosis", action="store_true", help="leave Shenzhen's tuberculosis images out")
+    parser.add_argument("--side", type=int, default=Recipe.side)
+
+
+def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mapping[str, Any]]) -> None:
+    """
+    Train, calibrate on fold 0 and write weights and card into --out, the lung network beside them.
+
+    Args:
+        how: what the card says of the training, asked once it is over.
+    """
+    from models.training import cards
+
+    recipe = Recipe(
+        augmentation=arguments.augmentation,
+        tuberculosis=not arguments.no_tuberculosis,
+        start="imagenet" if arguments.weights_from else "random",
+        side=arguments.side,
+    )
+    every = data.read_manifest(arguments.cxr)
+    cases = data.chest_cases(every, held_out=False, licensed=arguments.licensed)
+    held_out = data.chest_cases(every, held_out=True, licensed=arguments.licensed)
+    if recipe.tuberculosis:
+        cases += [
+            c for c in data.tuberculosis_cases(every, held_out=False) if c.is_commercial or not arguments.licensed
+        ]
+    kept, crops = cached(cases, arguments.lungs, plan.checkpoint.with_name("crops-train.npz"))
+    kept_out, crops_out = cached(held_out, arguments.lungs, plan.checkpoint.with_name("crops-held-out.npz"))
+    net = train(kept, crops, recipe, plan, arguments.weights_from, looking_at(kept_out, crops_out, recipe.side))
+    for end in ("json", "safetensors"):
+        if arguments.lungs != arguments.out:
+            shutil.copyfile(arguments.lungs / f"lungs.{end}", arguments.out / f"lungs.{end}")
+    cards.ship_chest(net, cases, held_out, arguments.out, {**how(), "recipe": asdict(recipe)})

@@ -97,18 +97,18 @@ def lung_cases(cases: Iterable[Case]) -> list[Case]:
     ]
 
 
-def chest_cases(cases: Iterable[Case], *, held_out: bool) -> list[Case]:
+def chest_cases(cases: Iterable[Case], *, held_out: bool, licensed: bool = True) -> list[Case]:
     """
     Labelled adult development cases: folds 1 to 4, or the held-out fold 0.
 
-    NIH patients under 18 are left out of both; images with a non-commercial clause as well.
+    NIH patients under 18 are left out of both; where *licensed*, images with a non-commercial clause as well.
     """
     return [
         c
         for c in cases
         if c.role == "dev"
         and c.label in CLASSES
-        and c.is_commercial
+        and (c.is_commercial or not licensed)
         and (c.fold == HELD_OUT_FOLD) is held_out
         and not (c.source == "nih_cxr14" and (c.age is None or c.age < 18))
     ]
@@ -119,9 +119,18 @@ def external_cases(cases: Iterable[Case]) -> list[Case]:
     return [c for c in cases if c.role == "external" and c.label in CLASSES]
 
 
+def tuberculosis_cases(cases: Iterable[Case], *, held_out: bool) -> list[Case]:
+    """Shenzhen's tuberculosis images: abnormal lungs that are neither normal nor COVID."""
+    return [
+        c
+        for c in cases
+        if c.role == "dev" and c.source == "shenzhen" and c.label == "other" and (c.fold == HELD_OUT_FOLD) is held_out
+    ]
+
+
 def label_of(case: Case) -> int:
-    """The network's output index of the case's label."""
-    return CLASSES.index(ChestClass(case.label))
+    """The network's output index of the case's label; what is labelled other stands with pneumonia (`Recipe`)."""
+    return CLASSES.index(ChestClass.PNEUMONIA if case.label == "other" else ChestClass(case.label))
 
 
 def read_pixels(path: Path) -> npt.NDArray[np.float32]:

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from models import networks
-from models.training import augment, data, figures, loop, transplant
+from models.training import augment, data, experiments, figures, loop, transplant
 from models.training.chest import balanced
+from models.training.recipe import AUGMENTATIONS, Augmentation, Recipe
 
 
 def make_case(**changes: object) -> data.Case:
@@ -176,3 +177,38 @@ def test_a_checkpoint_of_either_network_stays_under_20_mb() -> None:
     for architecture in (networks.LUNG_ARCHITECTURE, networks.CHEST_ARCHITECTURE):
         size = sum(t.numel() for t in networks.build(architecture).state_dict().values())
         assert 2 * 2 * size < 20_000_000, "two states in half precision"
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS)
+def test_every_augmentation_gives_pictures_of_the_asked_size_and_targets_that_sum_to_one(
+    augmentation: Augmentation,
+) -> None:
+    images, labels = torch.rand(8, 1, 96, 96), torch.arange(8) % 3
+    recipe = Recipe(augmentation=augmentation, side=64)
+    for seed in range(4):
+        pictures, targets = recipe.drawn(images, labels, 3, torch.Generator().manual_seed(seed))
+        assert pictures.shape == (8, 1, 64, 64)
+        assert torch.allclose(targets.sum(1), torch.ones(8), atol=1e-5)
+        assert (targets >= 0).all()
+
+
+def test_ricap_weighs_its_targets_by_the_area_each_image_covers() -> None:
+    images = torch.arange(8).float().view(8, 1, 1, 1).expand(8, 1, 20, 20).contiguous()
+    pictures, targets = augment.ricap(images, torch.eye(8), torch.Generator().manual_seed(3))
+    shares = torch.stack([(pictures == k).float().mean((1, 2, 3)) for k in range(8)], dim=1)
+    assert torch.allclose(targets, shares, atol=1e-6)
+    assert (shares > 0).sum(1).max() > 1
+
+
+def test_lungs_with_tuberculosis_stand_with_pneumonia_and_share_its_weight() -> None:
+    cases = [make_case(source="shenzhen", label="other"), make_case(label="pneumonia"), make_case(), make_case()]
+    assert data.label_of(cases[0]) == data.label_of(cases[1])
+    weights = balanced(cases)
+    assert float(weights[0] + weights[1]) == pytest.approx(float(weights[2] + weights[3]))
+
+
+def test_each_experiment_leaves_out_what_its_name_says() -> None:
+    names = [r.name for r in experiments.runs()]
+    assert len(names) == len(set(names))
+    for source in experiments.SOURCES:
+        assert any(r.study == "leave-one-source-out" and r.left_out == (source,) for r in experiments.runs())

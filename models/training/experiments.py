@@ -1,0 +1,151 @@
+"""
+Small runs that choose how the classifier is trained: each leaves whole sources out, each is one file, all resumable.
+
+Every run trains at 128 px on folds 1 to 4 of the sources it may see and scores the sources it may not see together
+with fold 0 of the others. Nothing external takes part. A run's file holds its recipe and the score of every image it
+was tested on (no image, no identifier), so every table can be made again without training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from models.engine import WEIGHTS
+from models.training import chest, data, loop
+from models.training.recipe import AUGMENTATIONS, Recipe
+
+SIDE = 128
+STEPS = 320
+SEEDS = (1, 2)
+SOURCES = ("nih_cxr14", "shenzhen", "hannover", "web_other")
+UNSEEN = ("shenzhen", "web_other")
+"""Left out together in the ablations: normals and COVID both come from hospitals the network has never seen."""
+SMALL = Recipe(side=SIDE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: what is compared, which sources it may not see, how it trains."""
+
+    study: str
+    arm: str
+    left_out: tuple[str, ...]
+    recipe: Recipe
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return f"{self.study}.{self.arm}.without-{'+'.join(self.left_out)}.seed{self.seed}"
+
+
+def runs() -> list[Run]:
+    """Every run, the most telling first."""
+    wanted: list[Run] = []
+    for seed in SEEDS:
+        wanted += [Run("augmentation", a, UNSEEN, replace(SMALL, augmentation=a), seed) for a in AUGMENTATIONS]
+        wanted += [Run("input", v, UNSEEN, replace(SMALL, view=v), seed) for v in ("crop", "whole")]
+        wanted.append(Run("start", "random", UNSEEN, replace(SMALL, start="random"), seed))
+        wanted += [Run("leave-one-source-out", "with tuberculosis", (s,), SMALL, seed) for s in SOURCES]
+        without = replace(SMALL, tuberculosis=False)
+        wanted += [
+            Run("leave-one-source-out", "without tuberculosis", (s,), without, seed) for s in SOURCES if s != "shenzhen"
+        ]
+    return wanted
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`python -m models experiments`."""
+    parser = commands.add_parser("experiments", help="ablations and leave-one-source-out runs of the classifier")
+    default = os.environ.get("TRIAGE_CXR")
+    parser.add_argument("--cxr", type=Path, default=Path(default) if default else None, required=default is None)
+    parser.add_argument("--lungs", type=Path, default=WEIGHTS, help="folder of the lung weights that cut the crops")
+    parser.add_argument("--weights-from", type=Path, required=True, help="ImageNet mobilenetv2_100 weights")
+    parser.add_argument("--out", type=Path, default=Path("docs/models/experiments"), help="one JSON file a run")
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for crops and checkpoints")
+    parser.add_argument("--budget-minutes", type=float, required=True, help="no run is begun after it")
+    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--part", default="1/1", help="k/n: the k-th of n shares of the runs, one a process")
+    parser.set_defaults(run=run_all)
+
+
+def run_all(arguments: argparse.Namespace) -> None:
+    """Do the runs whose files are missing, until the budget ends."""
+    console, ends_at = Console(), time.monotonic() + 60 * arguments.budget_minutes
+    arguments.scratch.mkdir(parents=True, exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    every = data.read_manifest(arguments.cxr)
+    k, n = (int(x) for x in arguments.part.split("/"))
+    for run in [r for r in runs() if arguments.only in r.name][k - 1 :: n]:
+        file = arguments.out / f"{run.name.replace(' ', '-')}.json"
+        if file.exists():
+            continue
+        if time.monotonic() > ends_at:
+            console.print("budget spent; the same command goes on where it stopped")
+            return
+        console.print(run.name)
+        done = trained_and_scored(run, every, arguments)
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(done) + "\n")
+        partial.replace(file)
+
+
+def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Train *run* and score what it has not seen."""
+    cases = [c for held_out in (False, True) for c in data.chest_cases(every, held_out=held_out, licensed=False)]
+    cases += [c for held_out in (False, True) for c in data.tuberculosis_cases(every, held_out=held_out)]
+    cases, crops = chest.cached(
+        cases, arguments.lungs, arguments.scratch / f"crops-{run.recipe.view}.npz", run.recipe.view
+    )
+    may_train = [
+        c.source not in run.left_out
+        and c.fold != data.HELD_OUT_FOLD
+        and (c.label != "other" or run.recipe.tuberculosis)
+        for c in cases
+    ]
+    tested = [c.source in run.left_out or c.fold == data.HELD_OUT_FOLD for c in cases]
+    plan = loop.Plan(
+        steps=STEPS,
+        budget_minutes=60,
+        seed=run.seed,
+        checkpoint=arguments.scratch / f"{run.name}.checkpoint.safetensors",
+        resume=True,
+        learning_rate=run.recipe.learning_rate,
+    )
+    net = chest.train(
+        [c for c, yes in zip(cases, may_train, strict=True) if yes],
+        crops[torch.tensor(may_train)],
+        run.recipe,
+        plan,
+        arguments.weights_from,
+    )
+    steps, spent_s = loop.progress_of(plan.checkpoint)
+    asked = [c for c, yes in zip(cases, tested, strict=True) if yes]
+    probability, embedding = chest.scored(net, crops[torch.tensor(tested)], run.recipe.side)
+    np.savez(arguments.scratch / f"{run.name}.npz", embedding=embedding)
+    patients = {p: i for i, p in enumerate(sorted({c.patient_id for c in asked}))}
+    return {
+        "study": run.study,
+        "arm": run.arm,
+        "left_out": run.left_out,
+        "seed": run.seed,
+        "recipe": asdict(run.recipe),
+        "trained_on": sum(may_train),
+        "steps": steps,
+        "took_minutes": round(spent_s / 60, 1),
+        "tested": [
+            [c.source, c.label, c.fold, patients[c.patient_id], *(round(float(p), 4) for p in row)]
+            for c, row in zip(asked, probability, strict=True)
+        ],
+    }

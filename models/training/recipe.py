@@ -1,0 +1,83 @@
+"""How a classifier is trained: augmentation, input, start and labels, each a choice the experiments compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from models.training import augment
+
+Augmentation = Literal["none", "usual", "mixup", "ricap", "combined"]
+View = Literal["lungs", "crop", "whole"]
+AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "usual", "mixup", "ricap", "combined")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """
+    One way to train the classifier.
+
+    Attributes:
+        augmentation: none; usual (geometry, light, blur, noise, holes); mixup or RICAP alone; combined: usual, then
+            mixup or RICAP by turns, as in Nishio et al. 2020.
+        view: lungs: cropped to the lungs, equalised, grey outside; crop: the same without the grey; whole: the
+            whole image, stretched.
+        tuberculosis: Shenzhen's tuberculosis images are shown as pneumonia. They are no pneumonia of the usual kind,
+            but abnormal lungs from a source whose only other class is normal: without them that source *is* normal.
+        start: ImageNet weights of MobileNetV2, tensor by tensor, or random.
+    """
+
+    augmentation: Augmentation = "combined"
+    view: View = "lungs"
+    tuberculosis: bool = True
+    start: Literal["imagenet", "random"] = "imagenet"
+    side: int = 160
+    batch: int = 32
+    smoothing: float = 0.05
+    learning_rate: float = 6e-4
+
+    def drawn(
+        self, images: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        One batch as the network sees it.
+
+        Args:
+            images: (n, 1, rows, columns) in [0, 1], cached crops.
+            labels: (n,) class indices.
+        Returns:
+            (n, 1, side, side) pictures and their (n, classes) targets, which sum to 1.
+        """
+        targets = F.one_hot(labels, classes).float() * (1 - self.smoothing) + self.smoothing / classes
+        if self.augmentation in ("usual", "combined"):
+            images = usual(images, self.side, generator, grey_outside=self.view == "lungs")
+        else:
+            images = resized(images, self.side)
+        with_mixup = bool(torch.rand(1, generator=generator) < 0.5) if self.augmentation == "combined" else True
+        if self.augmentation == "mixup" or (self.augmentation == "combined" and with_mixup):
+            return augment.mixup(images, targets, generator)
+        if self.augmentation in ("ricap", "combined"):
+            return augment.ricap(images, targets, generator)
+        return images, targets
+
+
+def usual(images: torch.Tensor, side: int, generator: torch.Generator, *, grey_outside: bool) -> torch.Tensor:
+    """Geometry, light, blur, noise and one hole; what lies outside the lungs stays grey where it was."""
+    theta = augment.geometry(len(images), generator, scale=1.15, aspect=1.12, degrees=8, shift=0.06)
+    images = resized(augment.warp(images - 0.5, theta) + 0.5, side)
+    inside = ((images - 0.5).abs() > 0.004).float() if grey_outside else torch.ones_like(images)
+    images = augment.degrade(augment.light(images, generator, 0.6), generator)
+    images = inside * images + (1 - inside) * 0.5
+    hole = torch.randint(side // 8, side // 3, (2,), generator=generator)
+    top, left = (int(torch.randint(0, side - int(h), (1,), generator=generator)) for h in hole)
+    holed = torch.rand(len(images), generator=generator) < 0.4
+    images[holed, :, top : top + int(hole[0]), left : left + int(hole[1])] = 0.5
+    return images
+
+
+def resized(images: torch.Tensor, side: int) -> torch.Tensor:
+    """(n, 1, side, side), antialiased."""
+    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
