@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import shutil
-from pathlib import Path
 
-from models.engine import WEIGHTS
 from models.training import chest, data, lungs
 from models.training.commands import Commands, add, add_training, how, plan_of
 
@@ -27,7 +24,7 @@ def _add_lungs(commands: Commands) -> None:
 def _add_chest(commands: Commands) -> None:
     command = add(commands, "chest", "train the classifier, calibrate it and write it with its card", train_chest)
     add_training(command)
-    command.add_argument("--lungs", type=Path, default=WEIGHTS, help="folder of the lung weights")
+    chest.add_options(command)
 
 
 def train_lungs(arguments: argparse.Namespace) -> None:
@@ -42,13 +39,5 @@ def train_lungs(arguments: argparse.Namespace) -> None:
 
 def train_chest(arguments: argparse.Namespace) -> None:
     """Train the classifier on the crops of the lungs in --lungs, calibrate it and write it with its card."""
-    from models.training import cards
-
-    every = data.read_manifest(arguments.cxr)
-    cases, held_out = data.chest_cases(every, held_out=False), data.chest_cases(every, held_out=True)
     plan = plan_of(arguments, "chest", LEARNING_RATES["chest"])
-    net = chest.train(cases, held_out, plan, arguments.lungs, arguments.weights_from)
-    for end in ("json", "safetensors"):
-        if arguments.lungs != arguments.out:
-            shutil.copyfile(arguments.lungs / f"lungs.{end}", arguments.out / f"lungs.{end}")
-    cards.ship_chest(net, cases, held_out, arguments.out, how(arguments, plan))
+    chest.run(arguments, plan, lambda: how(arguments, plan))
