@@ -37,7 +37,10 @@ class Card:
         performance: one entry per figure: what, on what, value, low, high, n.
         activation_outside_limit: share of the COVID activation outside the lungs above which a result is doubtful.
         gate_limit: out-of-distribution score above which an image is refused.
-        temperature: logits are divided by it.
+        commercial_use: whether every image and mask trained on permits it; None where an old card does not say.
+        temperature: logits are divided by it,
+        bias: then these are added, one for each class, before they become probabilities.
+        curves: points of the reliability diagram and the ROC curves, for the card's page.
     """
 
     name: str
@@ -54,6 +57,9 @@ class Card:
     intended_use: IntendedUse = field(default_factory=IntendedUse)
     operating_points: tuple[OperatingPoint, ...] = ()
     temperature: float = 1.0
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    curves: Mapping[str, Any] = field(default_factory=dict)
+    commercial_use: bool | None = None
     gate_limit: float | None = None
     activation_outside_limit: float | None = None
 
@@ -71,7 +77,7 @@ class Card:
         stored: dict[str, Any] = json.loads(text)
         use = stored.pop("intended_use")
         points = stored.pop("operating_points")
-        lists = ("data", "performance", "limits")
+        lists = ("data", "performance", "limits", "bias")
         plain: dict[str, Any] = {k: tuple(v) if k in lists else v for k, v in stored.items()}
         return cls(
             **plain,

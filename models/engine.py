@@ -178,9 +178,10 @@ class Engine:
         if crops:
             scored = self._score([c.image for c in crops.values()])
             for (i, crop), (logits, embedding, activation) in zip(crops.items(), scored, strict=True):
+                card = self.cards["chest"]
                 outcomes[i] = Reading(
                     logits=logits,
-                    probabilities=calibration.probabilities(logits[None], self.cards["chest"].temperature)[0],
+                    probabilities=calibration.probabilities(logits[None], card.temperature, card.bias)[0],
                     embedding=embedding,
                     gate_score=float(self._familiarity.score(embedding[None])[0]),
                     activation=activation,

@@ -128,14 +128,15 @@ def calibrated(card: Card, cases: Sequence[data.Case], outcomes: Sequence[evalua
     rows = [(data.label_of(c), o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
     labels = np.array([k for k, _ in rows])
     logits = np.stack([o.logits for _, o in rows])
-    temperature = calibration.fit_temperature(logits, labels)
-    covid = calibration.probabilities(logits, temperature)[:, COVID]
+    temperature, bias = calibration.fit(logits, labels)
+    covid = calibration.probabilities(logits, temperature, bias)[:, COVID]
     threshold = calibration.threshold_for_sensitivity(covid, labels == COVID, SENSITIVITY)
     outside = [o.activation_outside for k, o in rows if k == COVID and o.activation_outside is not None]
     patients = len({c.patient_id for c in cases if c.label == ChestClass.COVID})
     return replace(
         card,
         temperature=temperature,
+        bias=(bias[0], bias[1], bias[2]),
         operating_points=(
             OperatingPoint(
                 ChestClass.COVID,

@@ -1,9 +1,17 @@
-"""Temperature and operating point."""
+"""Temperature, bias, operating point, and how calibration is measured."""
 
 import numpy as np
 import pytest
 
-from models.calibration import fit_temperature, log_loss, probabilities, threshold_for_sensitivity
+from models import calibration
+from models.calibration import fit, log_loss, probabilities, threshold_for_sensitivity
+
+
+def drawn(n: int = 6000, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels that agree: the softmax of the logits is the truth."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, 3)) * 1.5
+    return logits, np.array([rng.choice(3, p=p) for p in probabilities(logits, 1.0)])
 
 
 def test_probabilities_sum_to_one_even_for_huge_logits() -> None:
@@ -12,18 +20,44 @@ def test_probabilities_sum_to_one_even_for_huge_logits() -> None:
     assert np.allclose(found[1], 1 / 3)
 
 
+def test_no_bias_is_a_bias_of_zero() -> None:
+    logits, _ = drawn(50)
+    assert np.array_equal(probabilities(logits, 1.3), probabilities(logits, 1.3, (0.0, 0.0, 0.0)))
+
+
+def test_a_bias_moves_the_odds_by_its_exponential() -> None:
+    logits, _ = drawn(50)
+    plain, moved = probabilities(logits, 2.0), probabilities(logits, 2.0, (0.0, 0.0, 1.0))
+    assert np.allclose(moved[:, 2] / moved[:, 0], np.e * plain[:, 2] / plain[:, 0])
+
+
 def test_the_temperature_undoes_overconfidence() -> None:
-    rng = np.random.default_rng(1)
-    honest = rng.normal(size=(6000, 3)) * 1.5
-    labels = np.array([rng.choice(3, p=p) for p in probabilities(honest, 1.0)])
-    found = fit_temperature(honest * 4, labels)
-    assert found == pytest.approx(4, rel=0.1)
-    assert log_loss(honest * 4, labels, found) < log_loss(honest * 4, labels, 1.0)
+    logits, labels = drawn()
+    temperature, bias = fit(logits * 4, labels)
+    assert temperature == pytest.approx(4, rel=0.1)
+    assert np.abs(bias).max() < 0.1
+    assert log_loss(logits * 4, labels, temperature, bias) < log_loss(logits * 4, labels, 1.0)
 
 
-def test_the_temperature_never_changes_the_order() -> None:
-    logits = np.random.default_rng(2).normal(size=(50, 3))
-    assert (probabilities(logits, 3.0).argmax(1) == logits.argmax(1)).all()
+def test_the_bias_undoes_a_shifted_class() -> None:
+    logits, labels = drawn()
+    _, bias = fit(logits + np.array([0.0, 0.0, 1.5]), labels)
+    assert bias[2] - (bias[0] + bias[1]) / 2 == pytest.approx(-1.5, abs=0.15)
+    assert sum(bias) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_fit_does_not_care_how_frequent_a_class_is() -> None:
+    logits, labels = drawn(12000)
+    rare = (labels != 2) | (np.random.default_rng(2).random(len(labels)) < 0.2)
+    (t_all, b_all), (t_rare, b_rare) = fit(logits, labels), fit(logits[rare], labels[rare])
+    assert t_rare == pytest.approx(t_all, rel=0.1)
+    assert b_rare == pytest.approx(b_all, abs=0.15)
+
+
+def test_classes_without_overlap_still_give_finite_numbers() -> None:
+    labels = np.arange(30) % 3
+    temperature, bias = fit(np.eye(3)[labels] * 9, labels)
+    assert np.isfinite([temperature, *bias]).all()
 
 
 @pytest.mark.parametrize(("sensitivity", "expected"), [(0.9, 0.2), (1.0, 0.1), (0.5, 0.6), (0.91, 0.1)])
@@ -38,3 +72,47 @@ def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(sensitivity: fl
 def test_no_positive_case_is_an_error() -> None:
     with pytest.raises(ValueError, match="no positive"):
         threshold_for_sensitivity(np.array([0.1]), np.array([False]), 0.9)
+
+
+def test_the_brier_score_runs_from_zero_to_two() -> None:
+    labels = np.array([0, 1, 2])
+    assert calibration.brier(np.eye(3), labels) == 0
+    assert calibration.brier(np.eye(3)[[1, 2, 0]], labels) == 2
+    assert calibration.brier(np.full((3, 3), 1 / 3), labels) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(("bend", "shift"), [(1.0, 0.0), (2.0, 0.0), (1.0, 0.7)])
+def test_slope_and_intercept_undo_what_was_bent(bend: float, shift: float) -> None:
+    rng = np.random.default_rng(3)
+    z = rng.normal(size=20000)
+    truth = rng.random(len(z)) < 1 / (1 + np.exp(-z))
+    said = 1 / (1 + np.exp(-(bend * z + shift)))
+    slope, intercept = calibration.slope_and_intercept(said, truth)
+    assert slope == pytest.approx(1 / bend, abs=0.06)
+    if bend == 1:
+        assert intercept == pytest.approx(-shift, abs=0.06)
+
+
+def test_slope_needs_both_sides() -> None:
+    assert np.isnan(calibration.slope_and_intercept(np.array([0.2, 0.4]), np.array([True, True]))).all()
+
+
+def test_the_calibration_error_sees_a_bias_and_not_chance() -> None:
+    rng = np.random.default_rng(4)
+    errors = []
+    for _ in range(50):
+        said = rng.random(200)
+        truth = rng.random(200) < said
+        errors.append(calibration.calibration_error(said, truth))
+    assert np.median(errors) < 0.04, "ten bins of twenty cases would show 0.09 by chance alone"
+    said = np.full(4000, 0.8)
+    assert calibration.calibration_error(said, rng.random(4000) < 0.5) == pytest.approx(0.3, abs=0.03)
+
+
+def test_bins_are_filled_alike_and_lose_no_case() -> None:
+    score = np.random.default_rng(5).random(103)
+    found = calibration.bins(score, score > 0.5)
+    assert sum(b.n for b in found) == 103
+    assert {b.n for b in found} == {10, 11}
+    assert [b.said for b in found] == sorted(b.said for b in found)
+    assert sum(b.hits for b in found) == int((score > 0.5).sum())

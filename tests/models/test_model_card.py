@@ -1,6 +1,7 @@
 """Cards, digests, and weights that are state dicts and nothing else."""
 
 import hashlib
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -33,6 +34,8 @@ def make_card(**changes: object) -> Card:
         intended_use=IntendedUse(16.0, False, ("DX",), ("1.2.3",)),
         operating_points=(OperatingPoint(ChestClass.COVID, 0.31, "sensitivity 0.90", "fold 0"),),
         temperature=1.7,
+        bias=(0.1, -0.3, 0.2),
+        curves={"roc": [[0.0, 0.0], [1.0, 1.0]]},
         gate_limit=2.5,
         activation_outside_limit=0.4,
     )
@@ -42,6 +45,15 @@ def make_card(**changes: object) -> Card:
 def test_a_card_survives_storage() -> None:
     card = make_card()
     assert Card.from_json(card.to_json()) == card
+
+
+def test_a_card_from_before_the_bias_still_loads() -> None:
+    stored = json.loads(make_card().to_json())
+    for later in ("bias", "curves", "commercial_use"):
+        del stored[later]
+    card = Card.from_json(json.dumps(stored))
+    assert card.bias == (0.0, 0.0, 0.0)
+    assert card.commercial_use is None
 
 
 def test_only_classes_with_an_operating_point_have_a_threshold() -> None:
