@@ -16,63 +16,132 @@ from models.engine import COVID, Engine, Reading
 from models.training import data, evaluate, shipping
 from triage.domain.finding import ChestClass
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 SENSITIVITY = 0.90
 GATE_PERCENTILE = 99.5
 DOUBT_PERCENTILE = 97.5
 UNLIMITED = 1e30
 """Gate limit while the gate is still being fitted."""
+HELD_OUT = "held-out development fold 0"
 SPLIT = (
     "By patient_id, five folds: folds 1-4 trained on, fold 0 held out for calibration, operating point, gate limits "
-    "and the internal figures. The external role was evaluated once and chose nothing."
+    "and the internal figures. The external role chose nothing; every look at it is in the checked-in ledger "
+    "docs/models/external-validation-ledger.jsonl."
 )
-LICENCE = (
-    "Weights trained only on images and masks whose stated terms have no non-commercial clause. Two sources have no "
-    "formal licence text (Shenzhen images: public release by the NLM to the research community; some journal figures: "
-    "the author says open); whoever sells a product should clear those two. Started from ImageNet weights of timm "
-    "mobilenetv2_100 (Apache-2.0)."
-)
+LUNG_PREPROCESSING: Mapping[str, Any] = {
+    "input": "whole image, squashed to a square, antialiased",
+    "grey": "stretched from the 1st to the 99th percentile, then standardised",
+    "mean": preprocess.MEAN,
+    "sd": preprocess.SD,
+}
+CHEST_PREPROCESSING: Mapping[str, Any] = {
+    "input": "lungs' bounding box with margin, stretched to a square",
+    "grey": "histogram equalised inside the lungs; one flat grey outside the slightly widened lungs",
+    "margin": preprocess.MARGIN,
+    "mean": preprocess.MEAN,
+    "sd": preprocess.SD,
+}
 LUNG_LIMITS = (
-    "First trained weights, made in minutes; a later version is to replace them.",
     "Trained on children of 1-5 years and on severely ill adults only; well adults are seen through augmentation.",
     "Mask convention of V7: lung behind the heart and most of the heart's outline count as lung; manual masks that "
     "leave the heart out therefore agree less.",
     "A white-out lung may be cut short.",
 )
-CHEST_LIMITS = (
-    "Not a diagnosis and no proof of absence: a result only moves a study forward in the reading list.",
-    "First trained weights, made in minutes; a later version is to replace them.",
-    "All COVID images but a few come from one hospital, all pneumonias from another: class and source are confounded, "
-    "internal figures are therefore too good and say little of another hospital.",
-    "Pneumonia labels were text-mined from reports (NIH ChestX-ray14) and are often wrong.",
-    "Trained on 8-bit images of 384 pixels, some lossy, and read at 160 pixels across the lungs: detail below about "
-    "4 mm is not seen.",
-    "Adults only. COVID-19 images date from 2020; later variants and vaccinated patients were not seen.",
-    "The gate knows what it was shown; an unfamiliar device or disease may pass it.",
-)
 
 
-def ship_lungs(net: nn.Module, cases: Sequence[data.Case], out: Path, training: Mapping[str, Any]) -> Card:
-    """Write the lung weights with a card that has no figures yet."""
-    card = Card(
-        name="lungs",
-        version=VERSION,
+def chest_limits(cases: Sequence[data.Case], side: int) -> tuple[str, ...]:
+    """What a classifier trained on *cases* and reading at *side* pixels cannot be trusted with."""
+    said = [
+        "Not a diagnosis and no proof of absence: a result only moves a study forward in the reading list.",
+        "All COVID images but a few come from one hospital, all pneumonias from another: class and source are "
+        "confounded, internal figures are therefore too good and say little of another hospital.",
+        "Pneumonia labels were text-mined from reports (NIH ChestX-ray14) and are often wrong.",
+        f"Trained on 8-bit images of 384 pixels, some lossy, and read at {side} pixels across the lungs: detail below "
+        f"about {640 / side:.0f} mm is not seen.",
+        "Adults only. COVID-19 images date from 2020; later variants and vaccinated patients were not seen.",
+        "The gate knows what it was shown; an unfamiliar device or disease may pass it.",
+    ]
+    if any(c.label == "other" for c in cases):
+        said.insert(
+            3, "Tuberculosis (Shenzhen) was shown as pneumonia in training: the class means abnormal, not COVID."
+        )
+    return tuple(said)
+
+
+def licence(cases: Sequence[data.Case], training: Mapping[str, Any], *, with_masks: bool) -> tuple[bool, str]:
+    """
+    Whether weights trained on *cases* may be used commercially, and in words why.
+
+    Args:
+        training: what the card says of the run; where it started from is part of the licence.
+        with_masks: the masks of the cases were trained on, too.
+    """
+    permitted = data.COMMERCIAL if with_masks else data.COMMERCIAL | data.COMMERCIAL_IMAGE_ONLY
+    against = sorted({f"{c.source} ({c.licence_class})" for c in cases if c.licence_class not in permitted})
+    classes = {c.licence_class for c in cases}
+    unwritten = [
+        words
+        for known, words in (
+            ("research-use-with-attribution", "Shenzhen images: public release by the NLM to the research community"),
+            ("unclear-author-says-open", "some journal figures: the author says open"),
+        )
+        if any(c.startswith(known) for c in classes)
+    ]
+    if against:
+        said = f"NOT for commercial use: trained also on data under non-commercial terms: {', '.join(against)}."
+    else:
+        said = "Trained only on images and masks whose stated terms have no non-commercial clause."
+        if unwritten:
+            said += (
+                f" Without a formal licence text ({'; '.join(unwritten)}): whoever sells a product should clear these."
+            )
+    start = str(training.get("started_from", "random weights"))
+    if start.startswith("mobilenetv2_100"):
+        start = "ImageNet weights of timm mobilenetv2_100 (Apache-2.0)"
+    return not against, f"{said} Started from {start}."
+
+
+def described(
+    name: str, cases: Sequence[data.Case], training: Mapping[str, Any], *, with_masks: bool, **rest: Any
+) -> Card:
+    """A card without figures; its version is the training's."""
+    permitted, words = licence(cases, training, with_masks=with_masks)
+    return Card(
+        name=name,
+        version=str(training.get("version", VERSION)),
         weights_sha256="",
-        architecture=networks.LUNG_ARCHITECTURE,
-        preprocessing={
-            "input": "whole image, squashed to a square, antialiased",
-            "grey": "stretched from the 1st to the 99th percentile, then standardised",
-            "mean": preprocess.MEAN,
-            "sd": preprocess.SD,
-        },
         data=tuple(data.summary(cases)),
         split=SPLIT,
         training=training,
         performance=(),
-        limits=LUNG_LIMITS,
-        licence=LICENCE,
+        licence=words,
+        commercial_use=permitted,
+        **rest,
     )
-    return shipping.write(out, "lungs", net, card)
+
+
+def ship_lungs(
+    net: nn.Module,
+    cases: Sequence[data.Case],
+    out: Path,
+    training: Mapping[str, Any],
+    *,
+    name: str = "lungs",
+    architecture: Mapping[str, Any] = networks.LUNG_ARCHITECTURE,
+    preprocessing: Mapping[str, Any] = LUNG_PREPROCESSING,
+    limits: Sequence[str] = LUNG_LIMITS,
+) -> Card:
+    """Write the lung weights *name* ("lungs", or "lungs-baseline") with a card that has no figures yet."""
+    card = described(
+        name,
+        cases,
+        training,
+        with_masks=True,
+        architecture=architecture,
+        preprocessing=preprocessing,
+        limits=tuple(limits),
+    )
+    return shipping.write(out, name, net, card)
 
 
 def ship_chest(
@@ -81,30 +150,31 @@ def ship_chest(
     held_out: Sequence[data.Case],
     out: Path,
     training: Mapping[str, Any],
+    *,
+    architecture: Mapping[str, Any] | None = None,
+    preprocessing: Mapping[str, Any] = CHEST_PREPROCESSING,
+    limits: Sequence[str] | None = None,
 ) -> Card:
     """
     Write the classifier with its gate, calibrated on *held_out*; `lungs` must already lie in *out*.
 
     Everything is measured with the stored (half precision) weights, through the engine that will serve.
+
+    Args:
+        architecture: by default the package's, at the side of the recipe in *training*.
+        limits: by default those of `chest_limits`.
     """
-    card = Card(
-        name="chest",
-        version=VERSION,
-        weights_sha256="",
-        architecture=networks.CHEST_ARCHITECTURE,
-        preprocessing={
-            "input": "lungs' bounding box with margin, stretched to a square",
-            "grey": "histogram equalised inside the lungs; one flat grey outside the slightly widened lungs",
-            "margin": preprocess.MARGIN,
-            "mean": preprocess.MEAN,
-            "sd": preprocess.SD,
-        },
-        data=tuple(data.summary(cases)),
-        split=SPLIT,
-        training=training,
-        performance=(),
-        limits=CHEST_LIMITS,
-        licence=LICENCE,
+    if architecture is None:
+        side = training.get("recipe", {}).get("side", networks.CHEST_ARCHITECTURE["side"])
+        architecture = {**networks.CHEST_ARCHITECTURE, "side": side}
+    card = described(
+        "chest",
+        cases,
+        training,
+        with_masks=False,
+        architecture=architecture,
+        preprocessing=preprocessing,
+        limits=chest_limits(cases, int(architecture["side"])) if limits is None else tuple(limits),
         gate_limit=UNLIMITED,
     )
     features: int = net.classifier.in_features  # type: ignore[union-attr,assignment]
@@ -125,14 +195,15 @@ def ship_chest(
 
 def calibrated(card: Card, cases: Sequence[data.Case], outcomes: Sequence[evaluate.Outcome]) -> Card:
     """The card with temperature, operating point and limits from held-out outcomes."""
-    rows = [(data.label_of(c), o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
+    pairs = [(c, o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
+    rows = [(data.label_of(c), o) for c, o in pairs]
     labels = np.array([k for k, _ in rows])
     logits = np.stack([o.logits for _, o in rows])
     temperature, bias = calibration.fit(logits, labels)
     covid = calibration.probabilities(logits, temperature, bias)[:, COVID]
     threshold = calibration.threshold_for_sensitivity(covid, labels == COVID, SENSITIVITY)
     outside = [o.activation_outside for k, o in rows if k == COVID and o.activation_outside is not None]
-    patients = len({c.patient_id for c in cases if c.label == ChestClass.COVID})
+    patients = len({c.patient_id for c, _ in pairs if c.label == ChestClass.COVID})
     return replace(
         card,
         temperature=temperature,
@@ -142,7 +213,7 @@ def calibrated(card: Card, cases: Sequence[data.Case], outcomes: Sequence[evalua
                 ChestClass.COVID,
                 threshold,
                 f"highest threshold with sensitivity of at least {SENSITIVITY:.2f} for COVID",
-                f"held-out development fold 0: {int((labels == COVID).sum())} COVID images of {patients} patients",
+                f"{HELD_OUT}: {int((labels == COVID).sum())} COVID images of {patients} patients",
             ),
         ),
         gate_limit=float(np.percentile([o.gate_score for _, o in rows], GATE_PERCENTILE)),
