@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from rich.console import Console
 
-from models.engine import WEIGHTS
-from models.training import chest, data, loop
+from models.engine import CLASSES, WEIGHTS
+from models.training import baselines as from_images
+from models.training import chest, data, linear, loop
 from models.training.recipe import AUGMENTATIONS, Recipe
 
 SIDE = 128
@@ -75,6 +77,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--out", type=Path, default=Path("docs/models/experiments"), help="one JSON file a run")
     parser.add_argument("--scratch", type=Path, required=True, help="folder for crops and checkpoints")
     parser.add_argument("--budget-minutes", type=float, required=True, help="no run is begun after it")
+    parser.add_argument("--baselines", action="store_true", help="only those that need no training")
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--part", default="1/1", help="k/n: the k-th of n shares of the runs, one a process")
     parser.set_defaults(run=run_all)
@@ -86,6 +89,11 @@ def run_all(arguments: argparse.Namespace) -> None:
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     every = data.read_manifest(arguments.cxr)
+    if arguments.baselines:
+        for done in baselines(every, arguments):
+            name = f"{done['arm']}.without-{'+'.join(done['left_out'])}".replace(" ", "-").replace(":", "")
+            _store(arguments.out / f"{name}.json", done)
+        return
     k, n = (int(x) for x in arguments.part.split("/"))
     for run in [r for r in runs() if arguments.only in r.name][k - 1 :: n]:
         file = arguments.out / f"{run.name.replace(' ', '-')}.json"
@@ -95,10 +103,45 @@ def run_all(arguments: argparse.Namespace) -> None:
             console.print("budget spent; the same command goes on where it stopped")
             return
         console.print(run.name)
-        done = trained_and_scored(run, every, arguments)
-        partial = file.with_suffix(".partial")
-        partial.write_text(json.dumps(done) + "\n")
-        partial.replace(file)
+        _store(file, trained_and_scored(run, every, arguments))
+
+
+def _store(file: Path, done: dict[str, Any]) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(done) + "\n")
+    partial.replace(file)
+
+
+def baselines(every: Sequence[data.Case], arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """The same images and the same sources left out, for features that were never trained here."""
+    cases = [c for held_out in (False, True) for c in data.chest_cases(every, held_out=held_out, licensed=False)]
+    cases += [c for held_out in (False, True) for c in data.tuberculosis_cases(every, held_out=held_out)]
+    spaces = {
+        "trivial features": from_images.trivial_features(cases),
+        "frozen MobileNetV2": from_images.frozen_features(cases, arguments.weights_from),
+    }
+    done = []
+    for arm, features in spaces.items():
+        for left_out in [(s,) for s in SOURCES] + [UNSEEN]:
+            rows = [i for i, c in enumerate(cases) if c.source not in left_out and c.fold != data.HELD_OUT_FOLD]
+            known = [cases[i] for i in rows]
+            labels = np.array([data.label_of(c) for c in known])
+            reader = linear.fit(features[rows], labels, chest.balanced(known).numpy(), classes=len(CLASSES))
+            asked = [i for i, c in enumerate(cases) if c.source in left_out or c.fold == data.HELD_OUT_FOLD]
+            study = "leave-one-source-out" if len(left_out) == 1 else "augmentation"
+            about = {"study": study, "arm": f"baseline: {arm}", "left_out": left_out, "seed": 0}
+            tested = _rows([cases[i] for i in asked], reader.probabilities(features[asked]))
+            done.append({**about, "trained_on": len(rows), "tested": tested})
+    return done
+
+
+def _rows(cases: Sequence[data.Case], probability: npt.NDArray[np.float64]) -> list[list[Any]]:
+    """Source, label, fold, number of the patient, three probabilities of each case."""
+    patients = {p: i for i, p in enumerate(sorted({c.patient_id for c in cases}))}
+    return [
+        [c.source, c.label, c.fold, patients[c.patient_id], *(round(float(p), 4) for p in row)]
+        for c, row in zip(cases, probability, strict=True)
+    ]
 
 
 def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +177,6 @@ def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse
     asked = [c for c, yes in zip(cases, tested, strict=True) if yes]
     probability, embedding = chest.scored(net, crops[torch.tensor(tested)], run.recipe.side)
     np.savez(arguments.scratch / f"{run.name}.npz", embedding=embedding)
-    patients = {p: i for i, p in enumerate(sorted({c.patient_id for c in asked}))}
     return {
         "study": run.study,
         "arm": run.arm,
@@ -144,8 +186,5 @@ def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse
         "trained_on": sum(may_train),
         "steps": steps,
         "took_minutes": round(spent_s / 60, 1),
-        "tested": [
-            [c.source, c.label, c.fold, patients[c.patient_id], *(round(float(p), 4) for p in row)]
-            for c, row in zip(asked, probability, strict=True)
-        ],
+        "tested": _rows(asked, probability),
     }
