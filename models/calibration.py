@@ -83,17 +83,24 @@ def slope_and_intercept(probability: Floats, is_positive: Truths) -> tuple[float
         return float("nan"), float("nan")
     x = logit(np.clip(np.asarray(probability, dtype=np.float64), 1e-6, 1 - 1e-6))
 
-    def loss(intercept: float, slope: float) -> float:
-        z = intercept + slope * x
-        return float(np.mean(np.logaddexp(0, z) - is_positive * z))
+    sloped = _newton(np.stack([np.ones_like(x), x], axis=1), np.zeros_like(x), is_positive)
+    shifted = _newton(np.ones((len(x), 1)), x, is_positive)
+    return float(sloped[1]), float(shifted[0])
 
-    def gradient(intercept: float, slope: float) -> npt.NDArray[np.float64]:
-        off = expit(intercept + slope * x) - is_positive
-        return np.array([off.mean(), (off * x).mean()])
 
-    both = minimize(lambda b: loss(b[0], b[1]), np.array([0.0, 1.0]), jac=lambda b: gradient(b[0], b[1]), method="BFGS")
-    large = minimize(lambda b: loss(b[0], 1.0), np.zeros(1), jac=lambda b: gradient(b[0], 1.0)[:1], method="BFGS")
-    return float(both.x[1]), float(large.x[0])
+def _newton(features: Floats, offset: Floats, is_positive: Truths) -> npt.NDArray[np.float64]:
+    """Coefficients of a logistic regression; a trace of ridge keeps them finite where the sides can be parted."""
+    found = np.zeros(features.shape[1])
+    ridge = 1e-4 * np.eye(len(found))
+    for _ in range(30):
+        said = expit(offset + features @ found)
+        pull = features.T @ (said - is_positive) + ridge @ found
+        bend = (features * (said * (1 - said))[:, None]).T @ features + ridge
+        step = np.clip(np.linalg.solve(bend, pull), -2, 2)
+        found = found - step
+        if np.abs(step).max() < 1e-9:
+            break
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from scipy import ndimage
 
-from models import gate, preprocess
+from models import calibration, gate, preprocess
 from models.engine import AT_ONCE, CLASSES, COVID, WEIGHTS, Engine, Reading
 from models.training import data, shipping
 from models.training.commands import Commands, add, add_cxr
@@ -26,50 +28,78 @@ from triage.domain.finding import ChestClass
 Outcome = Reading | UnusableRadiograph
 Figures = list[dict[str, Any]]
 PNEUMONIA = CLASSES.index(ChestClass.PNEUMONIA)
+NAMES = {"dev": "development fold 0", "external": "external"}
+LEAST = 10
+"""Positive and negative images below which a subgroup's figure is not given."""
+TOLERANCE = 0.002
+"""Figures this close to the card's are the card's (bf16 and fp32 differ in the last digits)."""
 
 
 def add_command(commands: Commands) -> None:
     """`evaluate`."""
     command = add(commands, "evaluate", "recompute the cards' figures from stored weights", run)
     add_cxr(command)
-    command.add_argument("--role", choices=("dev", "external"), default="dev")
+    command.add_argument("--role", choices=tuple(NAMES), default="dev")
     command.add_argument("--weights", type=Path, default=WEIGHTS)
     command.add_argument("--write", action="store_true", help="put the figures into the cards")
+    command.add_argument("--check", action="store_true", help="fail where a figure is not the card's")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print the figures of the weights in --weights; with --write, put them into their cards."""
     every = data.read_manifest(arguments.cxr)
     engine = Engine.load(arguments.weights, threads=arguments.threads)
-    external = arguments.role == "external"
-    cases = data.external_cases(every) if external else data.chest_cases(every, held_out=True)
-    on = "external" if external else "development fold 0"
-    found = chest_figures(engine, cases, readings(engine, cases, on), on)
+    cases = data.external_cases(every) if arguments.role == "external" else data.chest_cases(every, held_out=True)
+    outcomes = readings(engine, cases, NAMES[arguments.role])
+    found, curves = chest_figures(engine, cases, outcomes, NAMES[arguments.role])
     lungs = [f for name, o, some in lung_sets(every, arguments.role) for f in lung_figures(engine, some, o, name)]
-    if not external:
+    if arguments.role == "dev":
         limit = engine.cards["chest"].gate_limit or float("inf")
         children = [c for c in every if c.source == "kermany"][::8]
         found += refusals(readings(engine, children, "children"), limit, "kermany, children")
         found += spoilt_figures(engine, cases[::3])
-    for name, figures in (("lungs", lungs), ("chest", found)):
-        known = engine.cards[name].performance
-        show(f"{name} {engine.cards[name].version}", figures, known)
-        if arguments.write:
-            mine = {(f["what"], f["on"]) for f in figures}
-            kept = [dict(f) for f in known if (f["what"], f["on"]) not in mine]
-            shipping.with_figures(arguments.weights, name, kept + figures)
+    differing = [f for name, some in (("lungs", lungs), ("chest", found)) for f in shown(engine, name, some)]
+    if arguments.write:
+        written(arguments.weights, engine, "lungs", lungs, {})
+        written(arguments.weights, engine, "chest", found, {NAMES[arguments.role]: curves})
+    elif arguments.check and differing:
+        raise SystemExit(f"{len(differing)} figures differ from the card's, first: {differing[0]}")
 
 
-def show(title: str, figures: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]] = ()) -> None:
-    """A table of *figures*; those that differ from the card's are marked."""
-    of_card = {(f["what"], f["on"]): f["value"] for f in known}
-    table = Table("figure", "on", "value", "95 % interval", "n", "card", title=title)
+def written(folder: Path, engine: Engine, name: str, figures: Figures, curves: Mapping[str, Any]) -> None:
+    """Put *figures* into a card in place of those measured earlier on the same sets."""
+    card = engine.cards[name]
+    again = {f["on"] for f in figures}
+    kept = [dict(f) for f in card.performance if f["on"] not in again]
+    shipping.with_figures(folder, name, kept + figures, {**card.curves, **curves})
+
+
+def shown(engine: Engine, name: str, figures: Figures) -> list[str]:
+    """Print *figures* beside the card's; returns the names of those that differ."""
+    of_card = {(f["what"], f["on"]): f["value"] for f in engine.cards[name].performance}
+    table = Table("figure", "on", "value", "95 % interval", "n", "card", title=f"{name} {engine.cards[name].version}")
+    differing = []
     for f in figures:
-        value, low, high = ("-" if f[k] is None else f"{f[k]:.3f}" for k in ("value", "low", "high"))
-        before = of_card.get((f["what"], f["on"]))
-        said = "" if before is None else "same" if abs(before - (f["value"] or 0)) < 0.005 else f"{before:.3f}"
-        table.add_row(f["what"], f["on"], value, f"{low} - {high}", str(f["n"]), said)
-    Console(width=150).print(table)
+        before, is_known = of_card.get((f["what"], f["on"])), (f["what"], f["on"]) in of_card
+        is_same = before == f["value"] or (None not in (before, f["value"]) and abs(before - f["value"]) <= TOLERANCE)
+        said = "" if not is_known else "same" if is_same else f"{before}"
+        if is_known and not is_same:
+            differing.append(f"{f['what']}, {f['on']}")
+        table.add_row(f["what"], f["on"], number(f["value"]), interval_of(f), str(f["n"]), said)
+    Console(width=160).print(table)
+    return differing
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash for what is not given."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def interval_of(figure: Mapping[str, Any]) -> str:
+    """The interval in words and numbers, or why there is none."""
+    if figure["value"] is None:
+        return str(figure.get("interval", ""))
+    return f"{number(figure['low'])} - {number(figure['high'])}"
 
 
 def readings(engine: Engine, cases: Sequence[data.Case], what: str) -> list[Outcome]:
@@ -80,64 +110,239 @@ def readings(engine: Engine, cases: Sequence[data.Case], what: str) -> list[Outc
     return outcomes
 
 
-def chest_figures(engine: Engine, cases: Sequence[data.Case], outcomes: Sequence[Outcome], on: str) -> Figures:
+@dataclass(frozen=True)
+class Scored:
     """
-    Refusals, then of the assessed images: recalls of the most probable class, areas, and the operating point.
+    Cases with what was said of them.
+
+    Attributes:
+        probability: (n, classes), in `ChestClass` order; NaN rows where nothing was said.
+        labels: (n,) class indices.
+    """
+
+    cases: tuple[data.Case, ...]
+    probability: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int_]
+
+    @classmethod
+    def of(cls, cases: Sequence[data.Case], probability: npt.NDArray[np.float64]) -> Scored:
+        """Labelled by the manifest."""
+        return cls(tuple(cases), probability, np.array([data.label_of(c) for c in cases], dtype=int))
+
+    def where(self, inside: npt.NDArray[np.bool_]) -> Scored:
+        """The rows that are *inside*."""
+        cases = tuple(c for c, kept in zip(self.cases, inside, strict=True) if kept)
+        return Scored(cases, self.probability[inside], self.labels[inside])
+
+    @property
+    def chosen(self) -> npt.NDArray[np.int_]:
+        """(n,) the most probable class; -1 where nothing was said."""
+        silent = np.isnan(self.probability[:, 0])
+        return np.where(silent, -1, np.nan_to_num(self.probability).argmax(1))
+
+    @property
+    def known(self) -> npt.NDArray[np.float64]:
+        """(n, classes) with one third each where nothing was said."""
+        return np.where(np.isnan(self.probability), 1 / len(CLASSES), self.probability)
+
+
+def chest_figures(
+    engine: Engine, cases: Sequence[data.Case], outcomes: Sequence[Outcome], on: str
+) -> tuple[Figures, dict[str, Any]]:
+    """
+    Everything the card says of one set, and the points of its curves.
+
+    First of the assessed images, COVID against pneumonia within one source before anything else, then of all labelled
+    ones: an image that was refused keeps the networks' probabilities where there are any, else it counts as missed.
 
     Args:
         cases: labelled cases, *outcomes* theirs in order.
         on: the name of the set, as the card prints it.
     """
     limit = engine.cards["chest"].gate_limit or float("inf")
-    found = [*refusals(outcomes, limit, on)]
-    rows = [(c, o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading) and o.gate_score <= limit]
-    assessed = [c for c, _ in rows]
-    probability = np.array([o.probabilities for _, o in rows])
-    labels = np.array([data.label_of(c) for c in assessed])
     threshold = engine.cards["chest"].threshold_of(ChestClass.COVID) or 1.0
-    sources = sorted({c.source for c in assessed})
-    for source in sources:
-        inside = np.array([c.source == source for c in assessed])
-        pair = inside & np.isin(labels, (PNEUMONIA, COVID))
-        if (labels[pair] == COVID).any() and (labels[pair] == PNEUMONIA).any() and pair.sum() >= 20:
-            found.append(_covid_against_pneumonia(assessed, probability, labels, pair, f"{on}, {source}"))
-    chosen = probability.argmax(1)
-    for k, code in enumerate(CLASSES):
-        found.append(share(f"recall {code}", on, int((chosen[labels == k] == k).sum()), int((labels == k).sum())))
-    present = np.unique(labels)
+    nothing = np.full(len(CLASSES), np.nan)
+    probability = np.stack([o.probabilities if isinstance(o, Reading) else nothing for o in outcomes])
+    every = Scored.of(cases, probability)
+    assessed = every.where(np.array([isinstance(o, Reading) and o.gate_score <= limit for o in outcomes]))
+    found = [
+        *covid_against_pneumonia(assessed, on),
+        *class_figures(assessed, on),
+        *operating_figures(assessed, on, threshold),
+        *calibration_figures(assessed, on),
+        *refusals(outcomes, limit, on),
+        *covid_against_pneumonia(every, f"{on}, refused included"),
+        *class_figures(every, f"{on}, refused included"),
+    ]
+    for name, part in parts(assessed).items():
+        found += part_figures(part, f"{on}, {name}", threshold)
+    return found, curves_of(assessed)
+
+
+def covid_against_pneumonia(scored: Scored, on: str) -> Figures:
+    """The one comparison that the source cannot answer: inside each source that holds both."""
+    found: Figures = []
+    for source in sorted({c.source for c in scored.cases}):
+        inside = np.array([c.source == source for c in scored.cases]) & np.isin(scored.labels, (PNEUMONIA, COVID))
+        pair = scored.where(inside)
+        is_covid = pair.labels == COVID
+        if min(int(is_covid.sum()), int((~is_covid).sum())) < LEAST:
+            continue
+        score = pair.known[:, COVID] / (pair.known[:, COVID] + pair.known[:, PNEUMONIA] + 1e-12)
+        what = "AUC COVID against pneumonia within one source"
+        found.append(area_figure(what, f"{on}, {source}", pair.cases, score, is_covid))
+    return found
+
+
+def class_figures(scored: Scored, on: str) -> Figures:
+    """Areas against rest, Hand and Till's mean area, balanced accuracy, accuracy, and the three recalls together."""
+    labels, chosen, known = scored.labels, scored.chosen, scored.known
+    found = [
+        area_figure(f"AUC {code} against rest", on, scored.cases, known[:, k], labels == k)
+        for k, code in enumerate(CLASSES)
+        if (labels == k).any() and (labels != k).any()
+    ]
     found.append(
-        _bootstrapped(
-            "balanced accuracy",
-            on,
-            assessed,
-            lambda i: float(np.mean([(chosen[i][labels[i] == k] == k).mean() for k in np.unique(labels[i])])),
-        )
+        _bootstrapped("AUC, mean of pairs (Hand-Till)", on, scored.cases, lambda i: hand_till(known[i], labels[i]))
+    )
+    found.append(
+        _bootstrapped("balanced accuracy", on, scored.cases, lambda i: balanced_accuracy(chosen[i], labels[i]))
     )
     found.append(share("accuracy", on, int((chosen == labels).sum()), len(labels)))
-    for k in present:
-        found.append(
-            _bootstrapped(
-                f"AUC {CLASSES[k]} against rest",
-                on,
-                assessed,
-                lambda i, k=k: auc(probability[i, k], labels[i] == k),  # type: ignore[misc]
-            )
+    return found + recalls(scored, on)
+
+
+def recalls(scored: Scored, on: str) -> Figures:
+    """Of each class, the share whose most probable class it is; a class without images has none."""
+    return [
+        share(
+            f"recall {code}", on, int((scored.chosen[scored.labels == k] == k).sum()), int((scored.labels == k).sum())
         )
-    flagged, is_covid = probability[:, COVID] >= threshold, labels == COVID
-    found.append(
-        share("COVID sensitivity at the operating point", on, int(flagged[is_covid].sum()), int(is_covid.sum()))
-    )
-    found.append(
-        share("COVID specificity at the operating point", on, int((~flagged[~is_covid]).sum()), int((~is_covid).sum()))
-    )
-    for source in sources:
-        for k, code in enumerate(CLASSES):
-            own = np.array([c.source == source for c in assessed]) & (labels == k)
-            if own.any():
-                found.append(share(f"recall {code}", f"{on}, {source}", int((chosen[own] == k).sum()), int(own.sum())))
-                hits = int(flagged[own].sum())
-                found.append(share(f"flagged, truly {code}", f"{on}, {source}", hits, int(own.sum())))
+        for k, code in enumerate(CLASSES)
+    ]
+
+
+def operating_figures(scored: Scored, on: str, threshold: float) -> Figures:
+    """What the flag does at the card's threshold."""
+    flagged, is_covid = scored.known[:, COVID] >= threshold, scored.labels == COVID
+    return [
+        share("COVID sensitivity at the operating point", on, int(flagged[is_covid].sum()), int(is_covid.sum())),
+        share("COVID specificity at the operating point", on, int((~flagged[~is_covid]).sum()), int((~is_covid).sum())),
+    ]
+
+
+def calibration_figures(scored: Scored, on: str) -> Figures:
+    """Brier score; of each class slope, intercept and the calibration error without chance's share."""
+    labels, known = scored.labels, scored.known
+    found = [_bootstrapped("Brier score", on, scored.cases, lambda i: calibration.brier(known[i], labels[i]))]
+    for k, code in enumerate(CLASSES):
+        if (labels == k).sum() < LEAST or (labels != k).sum() < LEAST:
+            continue
+        measures: dict[str, Callable[[npt.NDArray[np.int_]], float]] = {
+            f"calibration slope {code}": lambda i, k=k: calibration.slope_and_intercept(known[i, k], labels[i] == k)[0],  # type: ignore[misc]
+            f"calibration intercept {code}": lambda i, k=k: calibration.slope_and_intercept(  # type: ignore[misc]
+                known[i, k], labels[i] == k
+            )[1],
+            f"calibration error {code}": lambda i, k=k: calibration.calibration_error(known[i, k], labels[i] == k),  # type: ignore[misc]
+        }
+        found += [_bootstrapped(what, on, scored.cases, measure) for what, measure in measures.items()]
     return found
+
+
+def parts(scored: Scored) -> dict[str, Scored]:
+    """By source, sex, age band and view."""
+    groups: dict[str, list[bool]] = {}
+    keys = [(c.source, f"sex {sex_of(c)}", f"age {age_band(c.age)}", f"view {view_of(c)}") for c in scored.cases]
+    for names in keys:
+        for name in names:
+            groups.setdefault(name, [name in other for other in keys])
+    order = sorted(groups, key=lambda n: (n.startswith(("sex ", "age ", "view ")), n))
+    return {name: scored.where(np.array(groups[name])) for name in order}
+
+
+def part_figures(part: Scored, on: str, threshold: float) -> Figures:
+    """Of a source or subgroup: the three recalls, COVID's area and the flag, each only where there is enough."""
+    is_covid = part.labels == COVID
+    what = "AUC covid against rest"
+    if min(int(is_covid.sum()), int((~is_covid).sum())) >= LEAST:
+        area = area_figure(what, on, part.cases, part.known[:, COVID], is_covid)
+    else:
+        few = f"insufficient: {int(is_covid.sum())} COVID, {int((~is_covid).sum())} other"
+        area = entry(what, on, float("nan"), float("nan"), float("nan"), len(part.labels), few)
+    flagged = part.known[:, COVID] >= threshold
+    flags = [
+        share(f"flagged, truly {code}", on, int(flagged[part.labels == k].sum()), int((part.labels == k).sum()))
+        for k, code in enumerate(CLASSES)
+    ]
+    nothing = {"value": None, "low": None, "high": None}
+    shares = [
+        f if f["n"] >= LEAST else {**f, **nothing, "interval": f"insufficient: {f['n']} images"}
+        for f in recalls(part, on) + flags
+    ]
+    return [*shares[: len(CLASSES)], area, *shares[len(CLASSES) :]]
+
+
+def curves_of(scored: Scored) -> dict[str, Any]:
+    """Points of the reliability diagram and the ROC curve of each class, rounded."""
+    drawn: dict[str, Any] = {}
+    for k, code in enumerate(CLASSES):
+        truth, score = scored.labels == k, scored.known[:, k]
+        if not truth.any() or truth.all():
+            continue
+        order = np.argsort(-score, kind="stable")
+        last = np.append(np.diff(score[order]) != 0, True)
+        hits, alarms = np.cumsum(truth[order])[last] / truth.sum(), np.cumsum(~truth[order])[last] / (~truth).sum()
+        drawn[str(code)] = {
+            "reliability": [[b.n, round(b.said, 4), b.hits] for b in calibration.bins(score, truth)],
+            "roc": [[0.0, 0.0], *([round(float(a), 4), round(float(h), 4)] for a, h in zip(alarms, hits, strict=True))],
+        }
+    return drawn
+
+
+def hand_till(probability: npt.NDArray[np.float64], labels: npt.NDArray[np.int_]) -> float:
+    """Mean over pairs of classes of the area that parts the two, each judged by both probabilities (2001)."""
+    pairs = []
+    present = np.unique(labels)
+    for a in present:
+        for b in present[present > a]:
+            two = np.isin(labels, (a, b))
+            pairs.append((auc(probability[two, a], labels[two] == a) + auc(probability[two, b], labels[two] == b)) / 2)
+    return float(np.mean(pairs)) if pairs else float("nan")
+
+
+def balanced_accuracy(chosen: npt.NDArray[np.int_], labels: npt.NDArray[np.int_]) -> float:
+    """Mean recall of the classes present."""
+    return float(np.mean([(chosen[labels == k] == k).mean() for k in np.unique(labels)]))
+
+
+def sex_of(case: data.Case) -> str:
+    """F, M or unknown; sources spell it in several ways."""
+    return {"f": "F", "m": "M"}.get(case.sex.strip().lower()[:1], "unknown")
+
+
+def view_of(case: data.Case) -> str:
+    """AP (standing or lying), PA or unknown."""
+    return next((v for v in ("AP", "PA") if case.view.strip().upper().startswith(v)), "unknown")
+
+
+def age_band(age: float | None) -> str:
+    """Bands wide enough to hold somebody."""
+    if age is None:
+        return "unknown"
+    return next(
+        (name for limit, name in ((18, "under 18"), (40, "18-39"), (65, "40-64")) if age < limit), "65 and over"
+    )
+
+
+def area_figure(
+    what: str,
+    on: str,
+    cases: Sequence[data.Case],
+    score: npt.NDArray[np.float64],
+    is_positive: npt.NDArray[np.bool_],
+) -> dict[str, Any]:
+    """An area under the ROC curve with its interval by patient."""
+    return _bootstrapped(what, on, cases, lambda i: auc(score[i], is_positive[i]))
 
 
 def refusals(outcomes: Sequence[Outcome], limit: float, on: str) -> Figures:
@@ -154,7 +359,7 @@ def refusals(outcomes: Sequence[Outcome], limit: float, on: str) -> Figures:
 
 def lung_figures(engine: Engine, cases: Sequence[data.Case], origin: str, on: str) -> Figures:
     """Mean Dice of the kept lungs against masks of one *origin*, and the share of images with no plausible lungs."""
-    dice: list[float] = []
+    dice, farthest = [], []
     implausible = 0
     for first in track(range(0, len(cases), AT_ONCE), f"lungs, {on}"):
         some = cases[first : first + AT_ONCE]
@@ -163,12 +368,16 @@ def lung_figures(engine: Engine, cases: Sequence[data.Case], origin: str, on: st
             field = gate.lung_field(probability)
             path = case.mask_of(origin)
             assert path is not None
-            dice.append(dice_of(field.mask, _resized(data.read_mask(path), field.mask.shape)))
+            truth = _resized(data.read_mask(path), field.mask.shape)
+            dice.append(dice_of(field.mask, truth))
+            farthest.append(hd95(field.mask, truth))
             implausible += field.implausible is not None
-    values = np.array(dice)
+    values, far = np.array(dice), np.array(farthest)
     return [
         _bootstrapped("Dice, mean", on, cases, lambda i: float(values[i].mean())),
-        _bootstrapped("Dice, 5th percentile", on, cases, lambda i: float(np.percentile(values[i], 5))),
+        _bootstrapped("Dice, worst decile", on, cases, lambda i: worst_decile(values[i])),
+        share("Dice below 0.8", on, int((values < 0.8).sum()), len(values)),
+        _bootstrapped("HD95, share of the edge", on, cases, lambda i: float(far[i].mean())),
         share("no plausible lungs", on, implausible, len(cases)),
     ]
 
@@ -226,21 +435,26 @@ def dice_of(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float
     return float(2 * (found & truth).sum() / max(int(found.sum() + truth.sum()), 1))
 
 
-def _covid_against_pneumonia(
-    cases: Sequence[data.Case],
-    probability: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.int_],
-    pair: npt.NDArray[np.bool_],
-    on: str,
-) -> dict[str, Any]:
-    score = probability[pair, COVID] / (probability[pair, COVID] + probability[pair, PNEUMONIA] + 1e-12)
-    truth = labels[pair] == COVID
-    kept = [c for c, inside in zip(cases, pair, strict=True) if inside]
-    return _bootstrapped("AUC COVID against pneumonia within one source", on, kept, lambda i: auc(score[i], truth[i]))
+def worst_decile(values: npt.NDArray[np.float64]) -> float:
+    """Mean of the lowest tenth."""
+    return float(np.sort(values)[: max(1, round(len(values) / 10))].mean())
+
+
+def hd95(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
+    """95th percentile of the distances between two outlines, as a share of the picture's edge; 1 if one is empty."""
+    if not found.any() or not truth.any():
+        return 1.0
+    edges = [m & ~ndimage.binary_erosion(m) for m in (found, truth)]
+    away = [ndimage.distance_transform_edt(~e) for e in edges]
+    distances = np.concatenate([away[1][edges[0]], away[0][edges[1]]])
+    return float(np.percentile(distances, 95) / found.shape[0])
 
 
 def _bootstrapped(
-    what: str, on: str, cases: Sequence[data.Case], figure: Callable[[npt.NDArray[np.int_]], float]
+    what: str,
+    on: str,
+    cases: Sequence[data.Case],
+    figure: Callable[[npt.NDArray[np.int_]], float],
 ) -> dict[str, Any]:
     low, high = by_patient([c.patient_id for c in cases], figure)
     return entry(what, on, figure(np.arange(len(cases))), low, high, len(cases), "bootstrap by patient")

@@ -34,11 +34,14 @@ def write_bytes(folder: Path, name: str, stored: bytes, card: Card) -> Card:
     return card
 
 
-def with_figures(folder: Path, name: str, figures: Sequence[Mapping[str, Any]]) -> Card:
-    """Rewrite a card with *figures*; the weights stay as they are."""
+def with_figures(
+    folder: Path, name: str, figures: Sequence[Mapping[str, Any]], curves: Mapping[str, Any] | None = None
+) -> Card:
+    """Rewrite a card with *figures* and, where given, *curves*; the weights stay as they are."""
     card, _ = read(folder / f"{name}.json")
     stored = (folder / f"{name}.safetensors").read_bytes()
-    return write_bytes(folder, name, stored, replace(card, performance=tuple(figures)))
+    card = replace(card, performance=tuple(figures), curves=card.curves if curves is None else curves)
+    return write_bytes(folder, name, stored, card)
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
