@@ -78,6 +78,30 @@ def opacities(images: torch.Tensor, generator: torch.Generator, most: int = 3) -
     return out
 
 
+def devices(images: torch.Tensor, generator: torch.Generator, most: int = 4) -> torch.Tensor:
+    """
+    Bright thin curves across some images, as leads and tubes are: intensive care must not read as a class.
+
+    Args:
+        images: (n, 1, rows, columns) in [0, 1].
+        most: curves in one image; half the images get none.
+    """
+    n, _, rows, columns = images.shape
+    y = torch.linspace(0, 1, rows).view(1, rows, 1)
+    x = torch.linspace(0, 1, columns).view(1, 1, columns)
+    out = images.clone()
+    chosen = torch.rand(n, generator=generator) < 0.5
+    for _ in range(most):
+        r = torch.rand(7, n, 1, 1, generator=generator)
+        along, across = (y, x) if float(torch.rand(1, generator=generator)) < 0.6 else (x, y)
+        path = r[0] + 0.6 * (r[1] - 0.5) * along + 0.25 * (r[2] - 0.5) * torch.sin(6.3 * (along * (0.4 + r[3]) + r[4]))
+        line = torch.exp(-(((across - path) / (0.004 + 0.006 * r[5])) ** 2)) * (0.15 + 0.35 * r[6])
+        drawn = (torch.rand(n, 1, 1, generator=generator) < 0.6) & chosen.view(n, 1, 1)
+        line = (line * drawn)[:, None]
+        out = out + line * (1 - out)
+    return out
+
+
 def spoil(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What is no upright radiograph: turned, inverted, noise, scrambled tiles or a flat picture; one kind per image."""
     out = []

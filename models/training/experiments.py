@@ -24,7 +24,7 @@ from rich.console import Console
 
 from models.engine import CLASSES, WEIGHTS
 from models.training import baselines as from_images
-from models.training import chest, data, linear, loop
+from models.training import chest, data, experiment_tables, linear, loop
 from models.training.recipe import AUGMENTATIONS, Recipe
 
 SIDE = 128
@@ -78,6 +78,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--scratch", type=Path, required=True, help="folder for crops and checkpoints")
     parser.add_argument("--budget-minutes", type=float, required=True, help="no run is begun after it")
     parser.add_argument("--baselines", action="store_true", help="only those that need no training")
+    parser.add_argument("--report", action="store_true", help="only the page of the runs stored so far")
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--part", default="1/1", help="k/n: the k-th of n shares of the runs, one a process")
     parser.set_defaults(run=run_all)
@@ -88,6 +89,9 @@ def run_all(arguments: argparse.Namespace) -> None:
     console, ends_at = Console(), time.monotonic() + 60 * arguments.budget_minutes
     arguments.scratch.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.report:
+        arguments.out.with_suffix(".md").write_text(experiment_tables.page(arguments.out), encoding="utf-8")
+        return
     every = data.read_manifest(arguments.cxr)
     if arguments.baselines:
         for done in baselines(every, arguments):

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from models.training import augment
 
-Augmentation = Literal["none", "usual", "mixup", "ricap", "combined"]
+Augmentation = Literal["none", "usual", "mixup", "ricap", "combined", "strong"]
 View = Literal["lungs", "crop", "whole"]
-AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "usual", "mixup", "ricap", "combined")
+AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "usual", "mixup", "ricap", "combined", "strong")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Recipe:
 
     Attributes:
         augmentation: none; usual (geometry, light, blur, noise, holes); mixup or RICAP alone; combined: usual, then
-            mixup or RICAP by turns, as in Nishio et al. 2020.
+            mixup or RICAP by turns, as in Nishio et al. 2020; strong: combined, with drawn leads and tubes and with
+            sharpness and grain varied far more.
         view: lungs: cropped to the lungs, equalised, grey outside; crop: the same without the grey; whole: the
             whole image, stretched.
         tuberculosis: Shenzhen's tuberculosis images are shown as pneumonia. They are no pneumonia of the usual kind,
@@ -52,24 +53,31 @@ class Recipe:
             (n, 1, side, side) pictures and their (n, classes) targets, which sum to 1.
         """
         targets = F.one_hot(labels, classes).float() * (1 - self.smoothing) + self.smoothing / classes
-        if self.augmentation in ("usual", "combined"):
-            images = usual(images, self.side, generator, grey_outside=self.view == "lungs")
-        else:
+        if self.augmentation in ("none", "mixup", "ricap"):
             images = resized(images, self.side)
-        with_mixup = bool(torch.rand(1, generator=generator) < 0.5) if self.augmentation == "combined" else True
-        if self.augmentation == "mixup" or (self.augmentation == "combined" and with_mixup):
+        else:
+            strong = self.augmentation == "strong"
+            images = usual(images, self.side, generator, grey_outside=self.view == "lungs", strong=strong)
+        by_turns = self.augmentation in ("combined", "strong")
+        first = bool(torch.rand(1, generator=generator) < 0.5)
+        if self.augmentation == "mixup" or (by_turns and first):
             return augment.mixup(images, targets, generator)
-        if self.augmentation in ("ricap", "combined"):
+        if self.augmentation == "ricap" or by_turns:
             return augment.ricap(images, targets, generator)
         return images, targets
 
 
-def usual(images: torch.Tensor, side: int, generator: torch.Generator, *, grey_outside: bool) -> torch.Tensor:
+def usual(
+    images: torch.Tensor, side: int, generator: torch.Generator, *, grey_outside: bool, strong: bool = False
+) -> torch.Tensor:
     """Geometry, light, blur, noise and one hole; what lies outside the lungs stays grey where it was."""
     theta = augment.geometry(len(images), generator, scale=1.15, aspect=1.12, degrees=8, shift=0.06)
     images = resized(augment.warp(images - 0.5, theta) + 0.5, side)
     inside = ((images - 0.5).abs() > 0.004).float() if grey_outside else torch.ones_like(images)
-    images = augment.degrade(augment.light(images, generator, 0.6), generator)
+    if strong:
+        images = augment.devices(images, generator)
+        images = augment.degrade(augment.degrade(images, generator, 0.2), generator, 0.2)
+    images = augment.degrade(augment.light(images, generator, 1.0 if strong else 0.6), generator)
     images = inside * images + (1 - inside) * 0.5
     hole = torch.randint(side // 8, side // 3, (2,), generator=generator)
     top, left = (int(torch.randint(0, side - int(h), (1,), generator=generator)) for h in hole)
