@@ -76,7 +76,7 @@ def licence(cases: Sequence[data.Case], training: Mapping[str, Any], *, with_mas
         training: what the card says of the run; where it started from is part of the licence.
         with_masks: the masks of the cases were trained on, too.
     """
-    permitted = data.COMMERCIAL if with_masks else data.COMMERCIAL | data.COMMERCIAL_IMAGE_ONLY
+    permitted = data.COMMERCIAL
     against = sorted({f"{c.source} ({c.licence_class})" for c in cases if c.licence_class not in permitted})
     classes = {c.licence_class for c in cases}
     unwritten = [
@@ -88,9 +88,9 @@ def licence(cases: Sequence[data.Case], training: Mapping[str, Any], *, with_mas
         if any(c.startswith(known) for c in classes)
     ]
     if against:
-        said = f"NOT for commercial use: trained also on data under non-commercial terms: {', '.join(against)}."
+        said = f"NOT for commercial use: trained also on data without written permission of it: {', '.join(against)}."
     else:
-        said = "Trained only on images and masks whose stated terms have no non-commercial clause."
+        said = "Trained only on images and masks whose written terms permit commercial use."
         if unwritten:
             said += (
                 f" Without a formal licence text ({'; '.join(unwritten)}): whoever sells a product should clear these."

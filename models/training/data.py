@@ -19,12 +19,13 @@ from triage.domain.imaging import InstanceFacts, Radiograph
 
 HELD_OUT_FOLD = 0
 CLASSES = tuple(ChestClass)
-COMMERCIAL = frozenset(
-    {"attribution", "unrestricted-with-attribution", "research-use-with-attribution", "unclear-author-says-open"}
-)
-"""Licence classes of images without a non-commercial clause; the card lists them as they are."""
-COMMERCIAL_IMAGE_ONLY = frozenset({"research-use-with-attribution; mask nc"})
-"""The image may be used, its mask may not."""
+COMMERCIAL = frozenset({"attribution", "unrestricted-with-attribution"})
+"""
+Licence classes whose written terms permit commercial use.
+
+Images that a public body released "to the research community" without a licence text (Shenzhen), and images whose
+author only says that they are open, are not among them: nobody who sells a product could show a permission.
+"""
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Case:
 
     @property
     def is_commercial(self) -> bool:
-        """The image's licence has no non-commercial clause."""
-        return self.licence_class in COMMERCIAL or self.licence_class in COMMERCIAL_IMAGE_ONLY
+        """The image's written terms permit commercial use."""
+        return self.licence_class in COMMERCIAL
 
     def mask_of(self, *origins: str) -> Path | None:
         """The first mask made by one of *origins*."""
@@ -101,7 +102,8 @@ def chest_cases(cases: Iterable[Case], *, held_out: bool, licensed: bool = True)
     """
     Labelled adult development cases: folds 1 to 4, or the held-out fold 0.
 
-    NIH patients under 18 are left out of both; where *licensed*, images with a non-commercial clause as well.
+    NIH patients under 18 are left out of both; where *licensed*, images without
+    a written permission of commercial use as well.
     """
     return [
         c

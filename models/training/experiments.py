@@ -64,6 +64,8 @@ def runs() -> list[Run]:
         wanted += [
             Run("leave-one-source-out", "without tuberculosis", (s,), without, seed) for s in SOURCES if s != "shenzhen"
         ]
+        licensed = replace(SMALL, tuberculosis=False, licensed=True)
+        wanted += [Run("licence", "commercially permitted", (s,), licensed, seed) for s in SOURCES if s != "nih_cxr14"]
     return wanted
 
 
@@ -159,6 +161,7 @@ def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse
         c.source not in run.left_out
         and c.fold != data.HELD_OUT_FOLD
         and (c.label != "other" or run.recipe.tuberculosis)
+        and (c.is_commercial or not run.recipe.licensed)
         for c in cases
     ]
     tested = [c.source in run.left_out or c.fold == data.HELD_OUT_FOLD for c in cases]

@@ -28,12 +28,14 @@ class Recipe:
             whole image, stretched.
         tuberculosis: Shenzhen's tuberculosis images are shown as pneumonia. They are no pneumonia of the usual kind,
             but abnormal lungs from a source whose only other class is normal: without them that source *is* normal.
+        licensed: only images whose written terms permit commercial use.
         start: ImageNet weights of MobileNetV2, tensor by tensor, or random.
     """
 
     augmentation: Augmentation = "combined"
     view: View = "lungs"
     tuberculosis: bool = True
+    licensed: bool = False
     start: Literal["imagenet", "random"] = "imagenet"
     side: int = 160
     batch: int = 32
