@@ -17,7 +17,9 @@ USE_CASES = ("triage.intake", "triage.assessment", "triage.reporting", "triage.q
 ARROWS: dict[str, tuple[str, ...]] = {
     "triage.domain": (),
     "triage.ports": ("triage.domain",),
+    "triage.audit": ("triage.domain",),
     "models": ("triage.domain",),
+    "models.training": ("models", "triage.domain", "triage.audit"),
     "integrations": ("triage.domain", "triage.ports"),
     "triage.postgres": ("triage.domain", "triage.ports"),
     "triage.web": ("triage.domain", "triage.ports", "triage.postgres", *USE_CASES, "integrations.fhir"),
@@ -31,7 +33,11 @@ RESERVED: dict[str, tuple[str, ...]] = {
 }
 
 # what may be known of the outside world
-OUTSIDE: dict[str, frozenset[str]] = {"triage.domain": frozenset({"numpy"}), "triage.ports": frozenset()}
+OUTSIDE: dict[str, frozenset[str]] = {
+    "triage.domain": frozenset({"numpy"}),
+    "triage.ports": frozenset(),
+    "triage.audit": frozenset({"numpy", "scipy"}),
+}
 
 
 def is_in(module: str, part: str) -> bool:

@@ -1,0 +1,1 @@
+"""Tests of the audit's statistics against known answers."""
