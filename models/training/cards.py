@@ -68,44 +68,22 @@ def chest_limits(cases: Sequence[data.Case], side: int) -> tuple[str, ...]:
     return tuple(said)
 
 
-def licence(cases: Sequence[data.Case], training: Mapping[str, Any], *, with_masks: bool) -> tuple[bool, str]:
-    """
-    Whether weights trained on *cases* may be used commercially, and in words why.
-
-    Args:
-        training: what the card says of the run; where it started from is part of the licence.
-        with_masks: the masks of the cases were trained on, too.
-    """
-    permitted = data.COMMERCIAL
-    against = sorted({f"{c.source} ({c.licence_class})" for c in cases if c.licence_class not in permitted})
-    classes = {c.licence_class for c in cases}
-    unwritten = [
-        words
-        for known, words in (
-            ("research-use-with-attribution", "Shenzhen images: public release by the NLM to the research community"),
-            ("unclear-author-says-open", "some journal figures: the author says open"),
-        )
-        if any(c.startswith(known) for c in classes)
-    ]
+def licence(cases: Sequence[data.Case], training: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether weights trained on *cases*, from where *training* says they started, may be sold; and in words why."""
+    against = sorted({f"{c.source} ({c.licence_class})" for c in cases if c.licence_class not in data.COMMERCIAL})
     if against:
         said = f"NOT for commercial use: trained also on data without written permission of it: {', '.join(against)}."
     else:
         said = "Trained only on images and masks whose written terms permit commercial use."
-        if unwritten:
-            said += (
-                f" Without a formal licence text ({'; '.join(unwritten)}): whoever sells a product should clear these."
-            )
     start = str(training.get("started_from", "random weights"))
     if start.startswith("mobilenetv2_100"):
         start = "ImageNet weights of timm mobilenetv2_100 (Apache-2.0)"
     return not against, f"{said} Started from {start}."
 
 
-def described(
-    name: str, cases: Sequence[data.Case], training: Mapping[str, Any], *, with_masks: bool, **rest: Any
-) -> Card:
+def described(name: str, cases: Sequence[data.Case], training: Mapping[str, Any], **rest: Any) -> Card:
     """A card without figures; its version is the training's."""
-    permitted, words = licence(cases, training, with_masks=with_masks)
+    permitted, words = licence(cases, training)
     return Card(
         name=name,
         version=str(training.get("version", VERSION)),
@@ -136,7 +114,6 @@ def ship_lungs(
         name,
         cases,
         training,
-        with_masks=True,
         architecture=architecture,
         preprocessing=preprocessing,
         limits=tuple(limits),
@@ -171,7 +148,6 @@ def ship_chest(
         "chest",
         cases,
         training,
-        with_masks=False,
         architecture=architecture,
         preprocessing=preprocessing,
         limits=chest_limits(cases, int(architecture["side"])) if limits is None else tuple(limits),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -18,8 +20,9 @@ from rich.table import Table
 from scipy import ndimage
 
 from models import calibration, gate, preprocess
-from models.engine import AT_ONCE, CLASSES, COVID, WEIGHTS, Engine, Reading
-from models.training import data, shipping
+from models.card import read, verified_weights
+from models.engine import AT_ONCE, CLASSES, COVID, WEIGHTS, Engine, Reading, loaded, lung_maps
+from models.training import data, ledger, shipping
 from models.training.commands import Commands, add, add_cxr
 from models.training.figures import auc, by_patient, entry, share
 from triage.domain.errors import UnusableRadiograph
@@ -29,6 +32,7 @@ Outcome = Reading | UnusableRadiograph
 Figures = list[dict[str, Any]]
 PNEUMONIA = CLASSES.index(ChestClass.PNEUMONIA)
 NAMES = {"dev": "development fold 0", "external": "external"}
+BASELINE = "lungs-baseline"
 LEAST = 10
 """Positive and negative images below which a subgroup's figure is not given."""
 TOLERANCE = 0.002
@@ -42,6 +46,7 @@ def add_command(commands: Commands) -> None:
     command.add_argument("--role", choices=tuple(NAMES), default="dev")
     command.add_argument("--weights", type=Path, default=WEIGHTS)
     command.add_argument("--write", action="store_true", help="put the figures into the cards")
+    command.add_argument("--ledger", type=Path, default=ledger.LEDGER, help="every look at the external role is added")
     command.add_argument("--check", action="store_true", help="fail where a figure is not the card's")
 
 
@@ -49,35 +54,49 @@ def run(arguments: argparse.Namespace) -> None:
     """Print the figures of the weights in --weights; with --write, put them into their cards."""
     every = data.read_manifest(arguments.cxr)
     engine = Engine.load(arguments.weights, threads=arguments.threads)
-    cases = data.external_cases(every) if arguments.role == "external" else data.chest_cases(every, held_out=True)
+    cases = role_cases(engine, every, arguments.role)
     outcomes = readings(engine, cases, NAMES[arguments.role])
     found, curves = chest_figures(engine, cases, outcomes, NAMES[arguments.role])
-    lungs = [f for name, o, some in lung_sets(every, arguments.role) for f in lung_figures(engine, some, o, name)]
+    lungs = lung_role_figures(engine, arguments.weights, every, arguments.role)
     if arguments.role == "dev":
         limit = engine.cards["chest"].gate_limit or float("inf")
         children = [c for c in every if c.source == "kermany"][::8]
         found += refusals(readings(engine, children, "children"), limit, "kermany, children")
         found += spoilt_figures(engine, cases[::3])
-    differing = [f for name, some in (("lungs", lungs), ("chest", found)) for f in shown(engine, name, some)]
+    differing = shown(arguments.weights, "chest", found)
+    for name, figures in lungs.items():
+        differing += shown(arguments.weights, name, figures)
     if arguments.write:
-        written(arguments.weights, engine, "lungs", lungs, {})
-        written(arguments.weights, engine, "chest", found, {NAMES[arguments.role]: curves})
-    elif arguments.check and differing:
+        for name, figures in lungs.items():
+            written(arguments.weights, name, figures, {})
+        written(arguments.weights, "chest", found, {NAMES[arguments.role]: curves})
+    if arguments.role == "external":
+        figures = [*found, *(f for some in lungs.values() for f in some)]
+        ledger.add_look(arguments.ledger, "evaluate", engine, figures, datetime.now(UTC))
+    if arguments.check and differing:
         raise SystemExit(f"{len(differing)} figures differ from the card's, first: {differing[0]}")
 
 
-def written(folder: Path, engine: Engine, name: str, figures: Figures, curves: Mapping[str, Any]) -> None:
+def role_cases(engine: Engine, every: Sequence[data.Case], role: str) -> list[data.Case]:
+    """The external images, or those of fold 0 that the classifier was calibrated on."""
+    if role == "external":
+        return data.external_cases(every)
+    return data.chest_cases(every, held_out=True, licensed=bool(engine.cards["chest"].commercial_use))
+
+
+def written(folder: Path, name: str, figures: Figures, curves: Mapping[str, Any]) -> None:
     """Put *figures* into a card in place of those measured earlier on the same sets."""
-    card = engine.cards[name]
+    card, _ = read(folder / f"{name}.json")
     again = {f["on"] for f in figures}
     kept = [dict(f) for f in card.performance if f["on"] not in again]
     shipping.with_figures(folder, name, kept + figures, {**card.curves, **curves})
 
 
-def shown(engine: Engine, name: str, figures: Figures) -> list[str]:
+def shown(folder: Path, name: str, figures: Figures) -> list[str]:
     """Print *figures* beside the card's; returns the names of those that differ."""
-    of_card = {(f["what"], f["on"]): f["value"] for f in engine.cards[name].performance}
-    table = Table("figure", "on", "value", "95 % interval", "n", "card", title=f"{name} {engine.cards[name].version}")
+    card, _ = read(folder / f"{name}.json")
+    of_card = {(f["what"], f["on"]): f["value"] for f in card.performance}
+    table = Table("figure", "on", "value", "95 % interval", "n", "card", title=f"{name} {card.version}")
     differing = []
     for f in figures:
         before, is_known = of_card.get((f["what"], f["on"])), (f["what"], f["on"]) in of_card
@@ -357,28 +376,81 @@ def refusals(outcomes: Sequence[Outcome], limit: float, on: str) -> Figures:
     ]
 
 
-def lung_figures(engine: Engine, cases: Sequence[data.Case], origin: str, on: str) -> Figures:
-    """Mean Dice of the kept lungs against masks of one *origin*, and the share of images with no plausible lungs."""
-    dice, farthest = [], []
-    implausible = 0
+class Segmenter(Protocol):
+    """What finds lungs: the engine, or one lung network alone."""
+
+    def lung_probability(self, squares: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        """Lung probability maps of pictures made by `preprocess.squared`, in the same frame."""
+        ...
+
+
+class LungNetwork:
+    """One lung network of a folder, run alone in full precision."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        card, _ = read(folder / f"{name}.json")
+        stored = safetensors.torch.load(verified_weights(folder / f"{name}.safetensors", card))
+        self._net = loaded(card, stored).eval().to(memory_format=torch.channels_last)
+        self._side = int(card.architecture["side"])
+
+    def lung_probability(self, squares: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        """Lung probability maps of pictures made by `preprocess.squared`, in the same frame."""
+        return lung_maps(self._net, squares, self._side, device=torch.device("cpu"), half=False)
+
+
+def lung_role_figures(engine: Engine, folder: Path, every: Sequence[data.Case], role: str) -> dict[str, Figures]:
+    """By card: the shipped lungs' figures, and where a baseline network lies in *folder* its own and the difference."""
+    has_baseline = (folder / f"{BASELINE}.json").exists()
+    found: dict[str, Figures] = {"lungs": [], **({BASELINE: []} if has_baseline else {})}
+    for on, origin, cases in lung_sets(every, role):
+        measured = overlaps(engine, cases, origin, on)
+        found["lungs"] += lung_figures(measured, cases, on)
+        if has_baseline:
+            before = overlaps(LungNetwork(folder, BASELINE), cases, origin, f"{on}, baseline")
+            found[BASELINE] += lung_figures(before, cases, on)
+            found["lungs"].append(gain_figure(measured.dice - before.dice, cases, on))
+    return found
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Of each image: Dice, the outlines' 95th percentile distance, and whether the lungs were implausible."""
+
+    dice: npt.NDArray[np.float64]
+    farthest: npt.NDArray[np.float64]
+    implausible: npt.NDArray[np.bool_]
+
+
+def overlaps(segmenter: Segmenter, cases: Sequence[data.Case], origin: str, on: str) -> Overlaps:
+    """The kept lungs of each case against its mask of one *origin*."""
+    rows: list[tuple[float, float, bool]] = []
     for first in track(range(0, len(cases), AT_ONCE), f"lungs, {on}"):
         some = cases[first : first + AT_ONCE]
         squares = [preprocess.squared(data.read_pixels(c.path)) for c in some]
-        for case, probability in zip(some, engine.lung_probability(squares), strict=True):
+        for case, probability in zip(some, segmenter.lung_probability(squares), strict=True):
             field = gate.lung_field(probability)
             path = case.mask_of(origin)
             assert path is not None
             truth = _resized(data.read_mask(path), field.mask.shape)
-            dice.append(dice_of(field.mask, truth))
-            farthest.append(hd95(field.mask, truth))
-            implausible += field.implausible is not None
-    values, far = np.array(dice), np.array(farthest)
+            rows.append((dice_of(field.mask, truth), hd95(field.mask, truth), field.implausible is not None))
+    dice, farthest, implausible = zip(*rows, strict=True)
+    return Overlaps(np.array(dice), np.array(farthest), np.array(implausible))
+
+
+def gain_figure(gain: npt.NDArray[np.float64], cases: Sequence[data.Case], on: str) -> dict[str, Any]:
+    """Mean difference of the two networks' Dice on the same images."""
+    return _bootstrapped("Dice, optimised minus baseline, paired", on, cases, lambda i: float(gain[i].mean()))
+
+
+def lung_figures(measured: Overlaps, cases: Sequence[data.Case], on: str) -> Figures:
+    """Dice on average and at its worst, the outlines' distance, and the share of images with no plausible lungs."""
+    dice, far = measured.dice, measured.farthest
     return [
-        _bootstrapped("Dice, mean", on, cases, lambda i: float(values[i].mean())),
-        _bootstrapped("Dice, worst decile", on, cases, lambda i: worst_decile(values[i])),
-        share("Dice below 0.8", on, int((values < 0.8).sum()), len(values)),
+        _bootstrapped("Dice, mean", on, cases, lambda i: float(dice[i].mean())),
+        _bootstrapped("Dice, worst decile", on, cases, lambda i: worst_decile(dice[i])),
+        share("Dice below 0.8", on, int((dice < 0.8).sum()), len(cases)),
         _bootstrapped("HD95, share of the edge", on, cases, lambda i: float(far[i].mean())),
-        share("no plausible lungs", on, implausible, len(cases)),
+        share("no plausible lungs", on, int(measured.implausible.sum()), len(cases)),
     ]
 
 
