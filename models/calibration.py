@@ -8,12 +8,10 @@ probabilities hold where the three classes are equally frequent; a site's own sh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import expit, logit
 
 Floats = npt.NDArray[np.floating]
 Truths = npt.NDArray[np.bool_]
@@ -63,67 +61,3 @@ def threshold_for_sensitivity(probability: Floats, is_positive: Truths, sensitiv
         raise ValueError("no positive case to set a threshold on")
     needed = int(np.ceil(sensitivity * len(positives) - 1e-9))
     return float(positives[max(needed, 1) - 1])
-
-
-def brier(probability: Floats, labels: npt.NDArray[np.integer]) -> float:
-    """Mean squared distance to the truth over all classes: 0 is perfect, 2 always and surely wrong."""
-    truth = np.eye(probability.shape[1])[labels]
-    return float(((probability - truth) ** 2).sum(1).mean())
-
-
-def slope_and_intercept(probability: Floats, is_positive: Truths) -> tuple[float, float]:
-    """
-    How one class's probabilities must be bent to fit (Cox 1958).
-
-    Returns:
-        The slope of a logistic regression on their logit (1 is right, below 1 too extreme), and the intercept with
-        the slope held at 1 (0 is right, below 0 too high on the whole). NaN where one side is missing.
-    """
-    if is_positive.all() or not is_positive.any():
-        return float("nan"), float("nan")
-    x = logit(np.clip(np.asarray(probability, dtype=np.float64), 1e-6, 1 - 1e-6))
-
-    sloped = _newton(np.stack([np.ones_like(x), x], axis=1), np.zeros_like(x), is_positive)
-    shifted = _newton(np.ones((len(x), 1)), x, is_positive)
-    return float(sloped[1]), float(shifted[0])
-
-
-def _newton(features: Floats, offset: Floats, is_positive: Truths) -> npt.NDArray[np.float64]:
-    """Coefficients of a logistic regression; a trace of ridge keeps them finite where the sides can be parted."""
-    found = np.zeros(features.shape[1])
-    ridge = 1e-4 * np.eye(len(found))
-    for _ in range(30):
-        said = expit(offset + features @ found)
-        pull = features.T @ (said - is_positive) + ridge @ found
-        bend = (features * (said * (1 - said))[:, None]).T @ features + ridge
-        step = np.clip(np.linalg.solve(bend, pull), -2, 2)
-        found = found - step
-        if np.abs(step).max() < 1e-9:
-            break
-    return found
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Cases of like probability: how many, what was said on average, and how many were truly positive."""
-
-    n: int
-    said: float
-    hits: int
-
-
-def bins(probability: Floats, is_positive: Truths, count: int = 10) -> list[Bin]:
-    """Equally filled bins in order of the probability; at most *count*, each with two cases or more."""
-    order = np.argsort(probability, kind="stable")
-    parts = np.array_split(order, max(1, min(count, len(order) // 2)))
-    return [Bin(len(p), float(probability[p].mean()), int(is_positive[p].sum())) for p in parts if len(p)]
-
-
-def calibration_error(probability: Floats, is_positive: Truths, count: int = 10) -> float:
-    """Root mean squared gap between said and seen over *bins*, less what chance alone adds (Kumar et al. 2019)."""
-    total = 0.0
-    for part in bins(probability, is_positive, count):
-        seen = part.hits / part.n
-        by_chance = seen * (1 - seen) / max(part.n - 1, 1)
-        total += part.n * ((part.said - seen) ** 2 - by_chance)
-    return float(np.sqrt(max(total / len(probability), 0.0)))

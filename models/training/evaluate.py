@@ -17,22 +17,25 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy import ndimage
 
-from models import calibration, gate, preprocess
+from models import gate, preprocess
 from models.card import read, verified_weights
 from models.engine import AT_ONCE, CLASSES, COVID, WEIGHTS, Engine, Reading, loaded, lung_maps
 from models.training import data, ledger, shipping
 from models.training.commands import Commands, add, add_cxr
-from models.training.figures import auc, by_patient, entry, share
+from models.training.figures import by_patient, entry, share
+from triage.audit import calibration, performance, segmentation
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import ChestClass
 
 Outcome = Reading | UnusableRadiograph
 Figures = list[dict[str, Any]]
+Floats = npt.NDArray[np.float64]
+Truths = npt.NDArray[np.bool_]
 PNEUMONIA = CLASSES.index(ChestClass.PNEUMONIA)
 NAMES = {"dev": "development fold 0", "external": "external"}
 BASELINE = "lungs-baseline"
+BINS = 10
 LEAST = 10
 """Positive and negative images below which a subgroup's figure is not given."""
 TOLERANCE = 0.002
@@ -148,7 +151,7 @@ class Scored:
         """Labelled by the manifest."""
         return cls(tuple(cases), probability, np.array([data.label_of(c) for c in cases], dtype=int))
 
-    def where(self, inside: npt.NDArray[np.bool_]) -> Scored:
+    def where(self, inside: Truths) -> Scored:
         """The rows that are *inside*."""
         cases = tuple(c for c, kept in zip(self.cases, inside, strict=True) if kept)
         return Scored(cases, self.probability[inside], self.labels[inside])
@@ -163,6 +166,10 @@ class Scored:
     def known(self) -> npt.NDArray[np.float64]:
         """(n, classes) with one third each where nothing was said."""
         return np.where(np.isnan(self.probability), 1 / len(CLASSES), self.probability)
+
+    def share_of(self, what: str, on: str, hit: Callable[[Scored], Truths]) -> dict[str, Any]:
+        """The share of the cases that are a *hit*."""
+        return part_of(what, on, self.cases, hit(self))
 
 
 def chest_figures(
@@ -222,49 +229,54 @@ def class_figures(scored: Scored, on: str) -> Figures:
         if (labels == k).any() and (labels != k).any()
     ]
     found.append(
-        _bootstrapped("AUC, mean of pairs (Hand-Till)", on, scored.cases, lambda i: hand_till(known[i], labels[i]))
+        _bootstrapped(
+            "AUC, mean of pairs (Hand-Till)", on, scored.cases, lambda i: performance.hand_till(known[i], labels[i])
+        )
     )
     found.append(
-        _bootstrapped("balanced accuracy", on, scored.cases, lambda i: balanced_accuracy(chosen[i], labels[i]))
+        _bootstrapped(
+            "balanced accuracy", on, scored.cases, lambda i: performance.balanced_accuracy(chosen[i], labels[i])
+        )
     )
-    found.append(share("accuracy", on, int((chosen == labels).sum()), len(labels)))
+    found.append(part_of("accuracy", on, scored.cases, chosen == labels))
     return found + recalls(scored, on)
 
 
 def recalls(scored: Scored, on: str) -> Figures:
     """Of each class, the share whose most probable class it is; a class without images has none."""
     return [
-        share(
-            f"recall {code}", on, int((scored.chosen[scored.labels == k] == k).sum()), int((scored.labels == k).sum())
-        )
+        scored.where(scored.labels == k).share_of(f"recall {code}", on, lambda some, k=k: some.chosen == k)  # type: ignore[misc]
         for k, code in enumerate(CLASSES)
     ]
 
 
 def operating_figures(scored: Scored, on: str, threshold: float) -> Figures:
     """What the flag does at the card's threshold."""
-    flagged, is_covid = scored.known[:, COVID] >= threshold, scored.labels == COVID
+    sick, rest = scored.where(scored.labels == COVID), scored.where(scored.labels != COVID)
     return [
-        share("COVID sensitivity at the operating point", on, int(flagged[is_covid].sum()), int(is_covid.sum())),
-        share("COVID specificity at the operating point", on, int((~flagged[~is_covid]).sum()), int((~is_covid).sum())),
+        sick.share_of("COVID sensitivity at the operating point", on, lambda some: some.known[:, COVID] >= threshold),
+        rest.share_of("COVID specificity at the operating point", on, lambda some: some.known[:, COVID] < threshold),
     ]
 
 
 def calibration_figures(scored: Scored, on: str) -> Figures:
-    """Brier score; of each class slope, intercept and the calibration error without chance's share."""
-    labels, known = scored.labels, scored.known
-    found = [_bootstrapped("Brier score", on, scored.cases, lambda i: calibration.brier(known[i], labels[i]))]
+    """Brier score over all classes; of each class slope, intercept and the calibration error without chance's share."""
+    labels, known, cases = scored.labels, scored.known, scored.cases
+    truths = np.eye(len(CLASSES))[labels]
+    found = [_bootstrapped("Brier score", on, cases, lambda i: float(((known[i] - truths[i]) ** 2).sum(1).mean()))]
     for k, code in enumerate(CLASSES):
-        if (labels == k).sum() < LEAST or (labels != k).sum() < LEAST:
+        said, truth = known[:, k], labels == k
+        if min(int(truth.sum()), int((~truth).sum())) < LEAST:
             continue
-        measures: dict[str, Callable[[npt.NDArray[np.int_]], float]] = {
-            f"calibration slope {code}": lambda i, k=k: calibration.slope_and_intercept(known[i, k], labels[i] == k)[0],  # type: ignore[misc]
-            f"calibration intercept {code}": lambda i, k=k: calibration.slope_and_intercept(  # type: ignore[misc]
-                known[i, k], labels[i] == k
-            )[1],
-            f"calibration error {code}": lambda i, k=k: calibration.calibration_error(known[i, k], labels[i] == k),  # type: ignore[misc]
+        measures: dict[str, Callable[[Floats, Truths], float]] = {
+            "slope": lambda p, y: calibration.calibration(p, y).slope,
+            "intercept": lambda p, y: calibration.calibration(p, y).intercept,
+            "error, debiased": lambda p, y: calibration.calibration_error(p, y, BINS).root_mean_square,
         }
-        found += [_bootstrapped(what, on, scored.cases, measure) for what, measure in measures.items()]
+        found += [
+            _bootstrapped(f"calibration {name} {code}", on, cases, lambda i, m=m, p=said, y=truth: m(p[i], y[i]))  # type: ignore[misc]
+            for name, m in measures.items()
+        ]
     return found
 
 
@@ -288,9 +300,10 @@ def part_figures(part: Scored, on: str, threshold: float) -> Figures:
     else:
         few = f"insufficient: {int(is_covid.sum())} COVID, {int((~is_covid).sum())} other"
         area = entry(what, on, float("nan"), float("nan"), float("nan"), len(part.labels), few)
-    flagged = part.known[:, COVID] >= threshold
     flags = [
-        share(f"flagged, truly {code}", on, int(flagged[part.labels == k].sum()), int((part.labels == k).sum()))
+        part.where(part.labels == k).share_of(
+            f"flagged, truly {code}", on, lambda some: some.known[:, COVID] >= threshold
+        )
         for k, code in enumerate(CLASSES)
     ]
     nothing = {"value": None, "low": None, "high": None}
@@ -312,26 +325,13 @@ def curves_of(scored: Scored) -> dict[str, Any]:
         last = np.append(np.diff(score[order]) != 0, True)
         hits, alarms = np.cumsum(truth[order])[last] / truth.sum(), np.cumsum(~truth[order])[last] / (~truth).sum()
         drawn[str(code)] = {
-            "reliability": [[b.n, round(b.said, 4), b.hits] for b in calibration.bins(score, truth)],
+            "reliability": [
+                [b.n, round(b.predicted, 4), round(b.n * b.observed)]
+                for b in calibration.reliability(score, truth, BINS, of_equal="count")
+            ],
             "roc": [[0.0, 0.0], *([round(float(a), 4), round(float(h), 4)] for a, h in zip(alarms, hits, strict=True))],
         }
     return drawn
-
-
-def hand_till(probability: npt.NDArray[np.float64], labels: npt.NDArray[np.int_]) -> float:
-    """Mean over pairs of classes of the area that parts the two, each judged by both probabilities (2001)."""
-    pairs = []
-    present = np.unique(labels)
-    for a in present:
-        for b in present[present > a]:
-            two = np.isin(labels, (a, b))
-            pairs.append((auc(probability[two, a], labels[two] == a) + auc(probability[two, b], labels[two] == b)) / 2)
-    return float(np.mean(pairs)) if pairs else float("nan")
-
-
-def balanced_accuracy(chosen: npt.NDArray[np.int_], labels: npt.NDArray[np.int_]) -> float:
-    """Mean recall of the classes present."""
-    return float(np.mean([(chosen[labels == k] == k).mean() for k in np.unique(labels)]))
 
 
 def sex_of(case: data.Case) -> str:
@@ -360,8 +360,23 @@ def area_figure(
     score: npt.NDArray[np.float64],
     is_positive: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """An area under the ROC curve with its interval by patient."""
-    return _bootstrapped(what, on, cases, lambda i: auc(score[i], is_positive[i]))
+    """An area under the ROC curve with its interval by patient (Obuchowski 1997)."""
+    found = performance.area(score, is_positive, [c.patient_id for c in cases])
+    return entry(what, on, found.value, found.low, found.high, len(cases), found.method)
+
+
+def part_of(what: str, on: str, cases: Sequence[data.Case], is_hit: Truths) -> dict[str, Any]:
+    """
+    A share with Wilson's interval for as many trials as the images are worth.
+
+    Images of one patient are taken to say the same: n images count as n² / Σm² (Kish), m being each patient's.
+    """
+    _, sizes = np.unique([c.patient_id for c in cases], return_counts=True)
+    n = len(cases)
+    worth = round(n**2 / float((sizes**2).sum())) if n else 0
+    value = float(is_hit.mean()) if n else float("nan")
+    low, high = performance.wilson(value * worth if n else 0, worth)
+    return entry(what, on, value, low, high, n, f"Wilson, worth {worth} independent images")
 
 
 def refusals(outcomes: Sequence[Outcome], limit: float, on: str) -> Figures:
@@ -432,14 +447,18 @@ def overlaps(segmenter: Segmenter, cases: Sequence[data.Case], origin: str, on: 
             path = case.mask_of(origin)
             assert path is not None
             truth = _resized(data.read_mask(path), field.mask.shape)
-            rows.append((dice_of(field.mask, truth), hd95(field.mask, truth), field.implausible is not None))
+            edge = 1 / field.mask.shape[0]
+            distance = segmentation.hd95(field.mask, truth, edge)
+            rows.append((segmentation.dice(field.mask, truth), distance, field.implausible is not None))
     dice, farthest, implausible = zip(*rows, strict=True)
     return Overlaps(np.array(dice), np.array(farthest), np.array(implausible))
 
 
 def gain_figure(gain: npt.NDArray[np.float64], cases: Sequence[data.Case], on: str) -> dict[str, Any]:
     """Mean difference of the two networks' Dice on the same images."""
-    return _bootstrapped("Dice, optimised minus baseline, paired", on, cases, lambda i: float(gain[i].mean()))
+    found = segmentation.compared(gain, np.zeros_like(gain), [c.patient_id for c in cases]).difference
+    what = "Dice, optimised minus baseline, paired"
+    return entry(what, on, found.value, found.low, found.high, len(cases), found.method)
 
 
 def lung_figures(measured: Overlaps, cases: Sequence[data.Case], on: str) -> Figures:
@@ -447,10 +466,10 @@ def lung_figures(measured: Overlaps, cases: Sequence[data.Case], on: str) -> Fig
     dice, far = measured.dice, measured.farthest
     return [
         _bootstrapped("Dice, mean", on, cases, lambda i: float(dice[i].mean())),
-        _bootstrapped("Dice, worst decile", on, cases, lambda i: worst_decile(dice[i])),
-        share("Dice below 0.8", on, int((dice < 0.8).sum()), len(cases)),
+        _bootstrapped("Dice, worst decile", on, cases, lambda i: segmentation.worst_decile_mean(dice[i])),
+        part_of("Dice below 0.8", on, cases, dice < segmentation.FAILED_UNDER),
         _bootstrapped("HD95, share of the edge", on, cases, lambda i: float(far[i].mean())),
-        share("no plausible lungs", on, int(measured.implausible.sum()), len(cases)),
+        part_of("no plausible lungs", on, cases, measured.implausible),
     ]
 
 
@@ -500,26 +519,6 @@ def lung_sets(cases: Iterable[data.Case], role: str) -> list[tuple[str, str, lis
         )
         for name, source, origin in named[role]
     ]
-
-
-def dice_of(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
-    """Twice the overlap over the sum of both areas."""
-    return float(2 * (found & truth).sum() / max(int(found.sum() + truth.sum()), 1))
-
-
-def worst_decile(values: npt.NDArray[np.float64]) -> float:
-    """Mean of the lowest tenth."""
-    return float(np.sort(values)[: max(1, round(len(values) / 10))].mean())
-
-
-def hd95(found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
-    """95th percentile of the distances between two outlines, as a share of the picture's edge; 1 if one is empty."""
-    if not found.any() or not truth.any():
-        return 1.0
-    edges = [m & ~ndimage.binary_erosion(m) for m in (found, truth)]
-    away = [ndimage.distance_transform_edt(~e) for e in edges]
-    distances = np.concatenate([away[1][edges[0]], away[0][edges[1]]])
-    return float(np.percentile(distances, 95) / found.shape[0])
 
 
 def _bootstrapped(

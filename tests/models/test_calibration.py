@@ -1,9 +1,8 @@
-"""Temperature, bias, operating point, and how calibration is measured."""
+"""Temperature, bias and operating point."""
 
 import numpy as np
 import pytest
 
-from models import calibration
 from models.calibration import fit, log_loss, probabilities, threshold_for_sensitivity
 
 
@@ -72,47 +71,3 @@ def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(sensitivity: fl
 def test_no_positive_case_is_an_error() -> None:
     with pytest.raises(ValueError, match="no positive"):
         threshold_for_sensitivity(np.array([0.1]), np.array([False]), 0.9)
-
-
-def test_the_brier_score_runs_from_zero_to_two() -> None:
-    labels = np.array([0, 1, 2])
-    assert calibration.brier(np.eye(3), labels) == 0
-    assert calibration.brier(np.eye(3)[[1, 2, 0]], labels) == 2
-    assert calibration.brier(np.full((3, 3), 1 / 3), labels) == pytest.approx(2 / 3)
-
-
-@pytest.mark.parametrize(("bend", "shift"), [(1.0, 0.0), (2.0, 0.0), (1.0, 0.7)])
-def test_slope_and_intercept_undo_what_was_bent(bend: float, shift: float) -> None:
-    rng = np.random.default_rng(3)
-    z = rng.normal(size=20000)
-    truth = rng.random(len(z)) < 1 / (1 + np.exp(-z))
-    said = 1 / (1 + np.exp(-(bend * z + shift)))
-    slope, intercept = calibration.slope_and_intercept(said, truth)
-    assert slope == pytest.approx(1 / bend, abs=0.06)
-    if bend == 1:
-        assert intercept == pytest.approx(-shift, abs=0.06)
-
-
-def test_slope_needs_both_sides() -> None:
-    assert np.isnan(calibration.slope_and_intercept(np.array([0.2, 0.4]), np.array([True, True]))).all()
-
-
-def test_the_calibration_error_sees_a_bias_and_not_chance() -> None:
-    rng = np.random.default_rng(4)
-    errors = []
-    for _ in range(50):
-        said = rng.random(200)
-        truth = rng.random(200) < said
-        errors.append(calibration.calibration_error(said, truth))
-    assert np.median(errors) < 0.04, "ten bins of twenty cases would show 0.09 by chance alone"
-    said = np.full(4000, 0.8)
-    assert calibration.calibration_error(said, rng.random(4000) < 0.5) == pytest.approx(0.3, abs=0.03)
-
-
-def test_bins_are_filled_alike_and_lose_no_case() -> None:
-    score = np.random.default_rng(5).random(103)
-    found = calibration.bins(score, score > 0.5)
-    assert sum(b.n for b in found) == 103
-    assert {b.n for b in found} == {10, 11}
-    assert [b.said for b in found] == sorted(b.said for b in found)
-    assert sum(b.hits for b in found) == int((score > 0.5).sum())

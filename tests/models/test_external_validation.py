@@ -10,7 +10,7 @@ import pytest
 
 from models import baseline
 from models.card import read
-from models.engine import COVID, WEIGHTS, Engine, Reading
+from models.engine import WEIGHTS, Engine, Reading
 from models.training import data, evaluate, external, ledger
 from tests.models.test_training import make_case
 from triage.domain.errors import UnusableRadiograph
@@ -49,17 +49,13 @@ def test_a_case_without_probabilities_is_a_miss_in_every_class() -> None:
     assert figure(found, "accuracy")["n"] == 60
 
 
-def test_perfect_scores_have_perfect_areas() -> None:
-    labels = np.arange(30) % 3
-    assert evaluate.hand_till(np.eye(3)[labels], labels) == 1
-    assert evaluate.hand_till(np.full((30, 3), 1 / 3), labels) == 0.5
-
-
-def test_hand_and_till_s_mean_area_does_not_depend_on_the_classes_frequency() -> None:
-    scored = make_scored(3000)
-    rare = (scored.labels != COVID) | (np.arange(3000) % 5 == 0)
-    few = evaluate.hand_till(scored.probability[rare], scored.labels[rare])
-    assert few == pytest.approx(evaluate.hand_till(scored.probability, scored.labels), abs=0.02)
+def test_two_images_of_a_patient_count_as_one() -> None:
+    cases = [make_case(image_id=str(i), patient_id=str(i // 2)) for i in range(40)]
+    hits = np.arange(40) % 4 < 2
+    both, alone = (evaluate.part_of("x", "y", some, h) for some, h in ((cases, hits), (cases[::2], hits[::2])))
+    assert (both["value"], both["low"], both["high"]) == (alone["value"], alone["low"], alone["high"])
+    assert both["n"] == 40 and both["interval"] == "Wilson, worth 20 independent images"
+    assert evaluate.part_of("x", "y", [], np.zeros(0, dtype=bool))["value"] is None
 
 
 def test_covid_against_pneumonia_asks_only_where_one_source_holds_both() -> None:
@@ -99,14 +95,6 @@ def test_every_subgroup_is_a_part_and_no_case_is_lost() -> None:
     parts = evaluate.parts(scored)
     assert {"nih_cxr14", "sex F", "view PA"} <= set(parts)
     assert sum(len(p.cases) for name, p in parts.items() if name.startswith("age ")) == 60
-
-
-def test_the_distance_of_outlines() -> None:
-    square = np.zeros((100, 100), dtype=bool)
-    square[20:60, 20:60] = True
-    assert evaluate.hd95(square, square) == 0
-    assert evaluate.hd95(square, np.roll(square, 10, axis=0)) == pytest.approx(0.1, abs=0.01)
-    assert evaluate.hd95(square, np.zeros_like(square)) == 1
 
 
 def test_each_look_adds_exactly_one_line_to_the_ledger(tmp_path: Path, engine: Engine) -> None:
