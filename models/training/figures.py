@@ -1,4 +1,4 @@
-"""Figures with their uncertainty: Wilson intervals for shares, bootstrap by patient for everything else."""
+"""Figures of the cards: those of `triage.audit` as entries, and intervals of anything else by patient."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+
+from triage.audit import bootstrap, performance
 
 DRAWS = 1000
-Z = 1.959963984540054
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    p, denominator = hits / n, 1 + Z**2 / n
-    middle = (p + Z**2 / (2 * n)) / denominator
-    half = Z * np.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2)) / denominator
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    return performance.wilson(hits, n)
 
 
 def auc(score: npt.NDArray[np.floating], is_positive: npt.NDArray[np.bool_]) -> float:
     """Area under the ROC curve by ranks, ties counting half; NaN where one class is missing."""
-    positives, negatives = int(is_positive.sum()), int((~is_positive).sum())
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[is_positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+    return performance.auc(score, is_positive)
 
 
 def by_patient(
     patients: Sequence[str], figure: Callable[[npt.NDArray[np.int_]], float], seed: int = 1
 ) -> tuple[float, float]:
-    """95 % percentile interval of *figure* (given row indices) when whole patients are drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    names, inverse = np.unique(np.asarray(patients), return_inverse=True)
-    rows = [np.flatnonzero(inverse == i) for i in range(len(names))]
-    values = [
-        figure(np.concatenate([rows[i] for i in rng.integers(len(names), size=len(names))])) for _ in range(DRAWS)
-    ]
-    low, high = np.nanpercentile(values, (2.5, 97.5))
-    return float(low), float(high)
+    """
+    95 % percentile interval of *figure* (given row indices) when whole patients are drawn with replacement.
+
+    NaN limits with fewer than two patients, or where *figure* is never defined.
+    """
+    drawn = bootstrap.percentile(figure, patients, draws=DRAWS, seed=seed)
+    return drawn.low, drawn.high
 
 
 def share(what: str, on: str, hits: int, n: int) -> dict[str, Any]:
     """A card entry for a share."""
     low, high = wilson(hits, n)
     return entry(what, on, hits / n if n else float("nan"), low, high, n, "Wilson")
+
+
+def area(
+    what: str,
+    on: str,
+    score: npt.NDArray[np.floating],
+    is_positive: npt.NDArray[np.bool_],
+    patients: Sequence[str],
+) -> dict[str, Any]:
+    """A card entry for an AUC; `interval` says so where it is 0 or 1 and an exact one takes DeLong's place."""
+    found = performance.area(score, is_positive, patients)
+    return entry(what, on, found.value, found.low, found.high, len(is_positive), found.method)
 
 
 def entry(what: str, on: str, value: float, low: float, high: float, n: int, interval: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def outline_by_hand(mask):
 
 def hd95_by_hand(found, truth, spacing):
     distances = cdist(outline_by_hand(found) * spacing, outline_by_hand(truth) * spacing)
-    return max(np.percentile(distances.min(1), 95), np.percentile(distances.min(0), 95))
+    return np.percentile(np.concatenate([distances.min(1), distances.min(0)]), 95)
 
 
 masks = st.tuples(st.integers(0, 10_000), st.floats(0.005, 1)).map(lambda t: make_mask(t[0], density=t[1]))
@@ -41,7 +41,7 @@ def test_surface_distances_are_those_of_brute_force(found, truth, spacing):
 @settings(max_examples=60, deadline=None)
 def test_agreement_is_mutual_and_in_bounds(found, truth):
     assert dice(found, truth) == dice(truth, found)
-    assert hd95(found, truth) == hd95(truth, found)
+    assert hd95(found, truth) == pytest.approx(hd95(truth, found))
     assert 0 <= dice(found, truth) <= 1 and 0 <= hd95(found, truth) <= math.hypot(17, 23)
     assert dice(found, found) == 1 and hd95(found, found) == 0
     assert hd95(found, truth, 0.5) == pytest.approx(hd95(found, truth) / 2)
@@ -76,7 +76,7 @@ def test_empty_masks_have_defined_figures():
 def test_the_worst_decile_holds_at_least_one_case():
     assert worst_decile_mean([0.9, 0.5, 0.7]) == 0.5
     assert worst_decile_mean(np.arange(20)) == 0.5
-    assert worst_decile_mean(np.arange(21)) == 1
+    assert worst_decile_mean(np.arange(24)) == 0.5 and worst_decile_mean(np.arange(26)) == 1
     assert math.isnan(worst_decile_mean([]))
 
 

@@ -55,11 +55,11 @@ def dice(found: Mask, truth: Mask) -> float:
 
 def hd95(found: Mask, truth: Mask, spacing: float | tuple[float, float] = 1.0) -> float:
     """
-    95 % Hausdorff distance: how far 95 % of either outline lie at most from the other outline.
+    95 % surface distance (HD95): how far 95 % of both outlines lie at most from the other outline.
 
-    The greater of the two directed percentiles, as in Metrics Reloaded (Maier-Hein et al., Nature Methods 21, 2024) and
-    MONAI; pooling both directions, as MedPy does, gives at most this. The outline is the pixels of a mask with one of
-    the four neighbours outside it; what lies beyond the image counts as outside.
+    The percentile of both directions pooled, as MedPy has it; the greater of the two directed percentiles, as MONAI
+    and Metrics Reloaded (Maier-Hein et al., Nature Methods 21, 2024) have it, is at least this. The outline is the
+    pixels of a mask with one of the four neighbours outside it; what lies beyond the image counts as outside.
 
     Args:
         found: (rows, columns).
@@ -76,14 +76,13 @@ def hd95(found: Mask, truth: Mask, spacing: float | tuple[float, float] = 1.0) -
         return 0.0 if alike else float(np.hypot(found.shape[0] * row_mm, found.shape[1] * column_mm))
     outlines = _outline(found), _outline(truth)
     to_found, to_truth = (distance_transform_edt(~o, sampling=(row_mm, column_mm)) for o in outlines)
-    there, back = np.percentile(to_truth[outlines[0]], 95), np.percentile(to_found[outlines[1]], 95)
-    return float(max(there, back))
+    return float(np.percentile(np.concatenate([to_truth[outlines[0]], to_found[outlines[1]]]), 95))
 
 
 def worst_decile_mean(values: npt.ArrayLike) -> float:
-    """Mean of the lowest tenth of *values* (cases,), rounded up to whole cases; NaN without a case."""
+    """Mean of the lowest tenth of *values* (cases,), rounded to whole cases, at least one; NaN without a case."""
     value = np.sort(np.asarray(values, dtype=np.float64))
-    return float(value[: -(-len(value) // 10)].mean()) if len(value) else NAN
+    return float(value[: max(1, round(len(value) / 10))].mean()) if len(value) else NAN
 
 
 def summary(
