@@ -19,7 +19,7 @@ LUNG_ARCHITECTURE: Mapping[str, Any] = {
     "decoder_channels": [96, 48, 32, 24, 8],
     "side": 192,
 }
-CHEST_ARCHITECTURE: Mapping[str, Any] = {"name": "chest", "backbone": "efficientnet_b0", "side": 160}
+CHEST_ARCHITECTURE: Mapping[str, Any] = {"name": "chest", "backbone": "efficientnet_lite1", "side": 160}
 
 
 class ChestOutput(NamedTuple):

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
-from safetensors.torch import load_file
+from torch import nn
 
 from models import preprocess
-from models.training import data
+from models.training import data, transplant
 
 SIDE = 192
 AT_ONCE = 32
@@ -33,13 +33,17 @@ def trivial_features(cases: Sequence[data.Case]) -> npt.NDArray[np.float64]:
     return np.stack([trivial(data.read_pixels(c.path)) for c in cases])
 
 
+def imagenet_network(weights: Path) -> nn.Module:
+    """MobileNetV2 as ImageNet left it, for grey images; (n, 1, side, side) to (n, 1280)."""
+    net = timm.create_model("mobilenetv2_100", pretrained=False, num_classes=0, in_chans=1)
+    stored = transplant.imagenet(weights)
+    net.load_state_dict({k: stored[k] for k in net.state_dict()})
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
 def frozen_features(cases: Sequence[data.Case], weights: Path) -> npt.NDArray[np.float64]:
     """(n, 1280): the pooled features of ImageNet's MobileNetV2 over the whole image, never trained here."""
-    net = timm.create_model("mobilenetv2_100", pretrained=False, num_classes=0, in_chans=1)
-    stored = {k: v.float() for k, v in load_file(weights).items()}
-    stored["conv_stem.weight"] = stored["conv_stem.weight"].sum(1, keepdim=True)
-    net.load_state_dict({k: stored[k] for k in net.state_dict()})
-    net = net.eval().to(memory_format=torch.channels_last)
+    net = imagenet_network(weights)
     found = []
     for first in range(0, len(cases), AT_ONCE):
         squares = [preprocess.squared(data.read_pixels(c.path), SIDE) for c in cases[first : first + AT_ONCE]]

@@ -20,6 +20,7 @@ from torch import nn
 from models import gate, networks, preprocess
 from models.card import read
 from models.engine import AT_ONCE, CLASSES, WEIGHTS, loaded, lung_maps
+from models.training import baselines as from_images
 from models.training import data, loop, transplant
 from models.training.figures import auc
 from models.training.recipe import AUGMENTATIONS, Recipe, View, resized
@@ -51,6 +52,7 @@ def train(
             raise ValueError("this recipe starts from ImageNet weights: name them with --weights-from")
         backbone: nn.Module = net.backbone  # type: ignore[assignment]
         backbone.load_state_dict(transplant.from_mobilenet(backbone.state_dict(), start))
+    teacher = from_images.imagenet_network(start) if recipe.anchor and start is not None else None
     labels = torch.tensor([data.label_of(c) for c in cases])
     weights = balanced(cases)
     net = net.to(memory_format=torch.channels_last)
@@ -58,8 +60,14 @@ def train(
     def loss_of(net: nn.Module, generator: torch.Generator) -> torch.Tensor:
         chosen = torch.multinomial(weights, recipe.batch, replacement=True, generator=generator)
         images, targets = recipe.drawn(crops[chosen].float() / 255, labels[chosen], len(CLASSES), generator)
-        out = net(preprocess.standardised(images).contiguous(memory_format=torch.channels_last))
-        return F.cross_entropy(out.logits, targets)
+        inputs = preprocess.standardised(images).contiguous(memory_format=torch.channels_last)
+        out = net(inputs)
+        loss = F.cross_entropy(out.logits, targets)
+        if teacher is not None:
+            with torch.no_grad():
+                wanted = teacher(inputs)
+            loss = loss + recipe.anchor * F.mse_loss(out.embedding, wanted) / wanted.var()
+        return loss
 
     return loop.train(net, loss_of, plan, on_save)
 

@@ -58,7 +58,14 @@ def runs() -> list[Run]:
     for seed in SEEDS:
         wanted += [Run("augmentation", a, UNSEEN, replace(SMALL, augmentation=a), seed) for a in AUGMENTATIONS]
         wanted += [Run("input", v, UNSEEN, replace(SMALL, view=v), seed) for v in ("crop", "whole")]
-        wanted.append(Run("start", "random", UNSEEN, replace(SMALL, start="random"), seed))
+        starts = {
+            "anchored": replace(SMALL, anchor=1.0),
+            "slow": replace(SMALL, learning_rate=1e-4),
+            "anchored, crop": replace(SMALL, anchor=1.0, view="crop"),
+            "slow, anchored": replace(SMALL, learning_rate=1e-4, anchor=1.0),
+            "random": replace(SMALL, start="random"),
+        }
+        wanted += [Run("start", arm, UNSEEN, recipe, seed) for arm, recipe in starts.items()]
         wanted += [Run("leave-one-source-out", "with tuberculosis", (s,), SMALL, seed) for s in SOURCES]
         without = replace(SMALL, tuberculosis=False)
         wanted += [

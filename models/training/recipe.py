@@ -28,8 +28,10 @@ class Recipe:
             whole image, stretched.
         tuberculosis: Shenzhen's tuberculosis images are shown as pneumonia. They are no pneumonia of the usual kind,
             but abnormal lungs from a source whose only other class is normal: without them that source *is* normal.
+        anchor: how strongly the embedding is held near that of the frozen ImageNet network which it started from
+            (distillation as a regulariser, Li and Hoiem 2016): features that serve many pictures, not one hospital.
         licensed: only images whose written terms permit commercial use.
-        start: ImageNet weights of MobileNetV2, tensor by tensor, or random.
+        start: ImageNet weights of MobileNetV2, which the network contains (`transplant`), or random.
     """
 
     augmentation: Augmentation = "combined"
@@ -41,6 +43,7 @@ class Recipe:
     batch: int = 32
     smoothing: float = 0.05
     learning_rate: float = 6e-4
+    anchor: float = 0.0
 
     def drawn(
         self, images: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator
