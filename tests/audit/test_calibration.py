@@ -53,13 +53,26 @@ def test_outcomes_wholly_apart_have_an_intercept_but_no_slope(p):
     assert math.isnan(found.slope) and math.isnan(found.slope_se)
 
 
-@given(st.integers(0, 10_000), st.integers(6, 60))
+EXTREMES = {
+    "spread out": lambda rng, n: expit(rng.normal(scale=10, size=n)),
+    "near 0": lambda rng, n: rng.random(n) ** rng.integers(1, 30),
+    "hardly apart": lambda rng, n: np.clip(0.5 + rng.normal(size=n) * 10.0 ** -rng.integers(1, 16), 0, 1),
+    "the same but for rounding": lambda rng, n: 1e-5 * (1 + 1e-12 * rng.normal(size=n)),
+    "at the ends": lambda rng, n: rng.choice([0, 1, 1e-300, 1 - 1e-16, 0.5], size=n),
+}
+
+
+@pytest.mark.parametrize("kind", EXTREMES)
+@given(st.integers(0, 10_000), st.integers(2, 40))
 @settings(max_examples=60, deadline=None)
-def test_any_forecast_can_be_fitted(seed, n):
+def test_any_forecast_can_be_fitted(kind, seed, n):
     rng = np.random.default_rng(seed)
-    p = np.round(expit(rng.normal(scale=10, size=n)), 3)
-    found = calibration(p, rng.random(n) < 0.4)
-    assert math.isnan(found.intercept) or abs(found.intercept) < 100
+    p, y = EXTREMES[kind](rng, n), rng.random(n) < 0.4
+    found = calibration(p, y)
+    if math.isfinite(found.intercept):
+        x = logit(np.clip(p, 1e-6, 1 - 1e-6))
+        assert expit(found.intercept + x).sum() == pytest.approx(y.sum(), abs=1e-6)
+    assert math.isnan(found.intercept) == (y.all() or not y.any())
 
 
 def test_probabilities_of_0_and_1_that_fail_leave_finite_numbers():

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtr
 
 from triage.audit.bootstrap import NAN, Floats
@@ -78,7 +79,7 @@ def calibration(probability: npt.ArrayLike, outcome: npt.ArrayLike, *, nearest: 
     Calibration in the large and slope.
 
     Without both outcomes everything is NaN. Where some probability parts the outcomes completely, or all
-    probabilities are equal, no slope is the likeliest: slope NaN.
+    probabilities are equal, no slope is the likeliest: slope NaN; as where it is too steep for floating point.
 
     Args:
         probability: (cases,) of the outcome.
@@ -89,13 +90,7 @@ def calibration(probability: npt.ArrayLike, outcome: npt.ArrayLike, *, nearest: 
     if not 0 < y.sum() < len(y) or np.isnan(p).any():
         return Calibration(NAN, NAN, NAN, NAN)
     x = logit(np.clip(p, nearest, 1 - nearest))
-    (intercept,), (intercept_se,) = _logistic(np.ones((len(x), 1)), y, x)
-    yes, no = x[y == 1], x[y == 0]
-    if not (yes.min() < no.max() and no.min() < yes.max()):
-        return Calibration(intercept, intercept_se, NAN, NAN)
-    # about its mean, so that a narrow range of logits far from 0 leaves both columns apart
-    (_, slope), (_, slope_se) = _logistic(np.column_stack([np.ones(len(x)), x - x.mean()]), y, np.zeros(len(x)))
-    return Calibration(intercept, intercept_se, slope, slope_se)
+    return Calibration(*_intercept(x, y), *_slope(x, y))
 
 
 def reliability(
@@ -166,28 +161,43 @@ def _mean_absolute(mean: Floats, sd: Floats) -> Floats:
     return found
 
 
-def _logistic(columns: Floats, y: Floats, offset: Floats) -> tuple[list[float], list[float]]:
-    """
-    Logistic regression by Newton's method, halving any step that would lose likelihood.
+def _intercept(x: Floats, y: Floats) -> tuple[float, float]:
+    """What to add to the logits so that as many are expected as were seen, and its standard error."""
+    middle = float(logit(y.mean()))
+    # at these ends every case is expected less, or more, than the share seen
+    low, high = middle - float(x.max()), middle - float(x.min())
+    found = float(brentq(lambda b: float((expit(b + x) - y).sum()), low - 1e-6, high + 1e-6, xtol=1e-13))
+    p = expit(found + x)
+    information = float((p * (1 - p)).sum())
+    return found, information**-0.5 if information > 0 else NAN
 
-    Args:
-        columns: (cases, k).
-        offset: (cases,) added to the linear predictor.
-    Returns:
-        k coefficients and their standard errors.
+
+def _slope(x: Floats, y: Floats) -> tuple[float, float]:
     """
-    at = np.zeros(columns.shape[1])
-    reached = _log_likelihood(columns @ at + offset, y)
-    for _ in range(ITERATIONS):
-        p = expit(columns @ at + offset)
-        step = np.linalg.solve(_information(columns, p), columns.T @ (y - p))
-        while (likelihood := _log_likelihood(columns @ (at + step) + offset, y)) < reached - 1e-9 * abs(reached):
-            step /= 2
-        at, reached = at + step, likelihood
-        if np.abs(step).max() < 1e-12 * max(1.0, float(np.abs(at).max())):
-            break
-    inverse = np.linalg.inv(_information(columns, expit(columns @ at + offset)))
-    return at.tolist(), np.sqrt(np.diag(inverse)).tolist()
+    Slope of a logistic regression and its standard error, by Newton's method.
+
+    A step that would lose likelihood is halved. NaN where there is no likeliest slope, or none in floating point.
+    """
+    yes, no = x[y == 1], x[y == 0]
+    if not (yes.min() < no.max() and no.min() < yes.max()):
+        return NAN, NAN
+    # in its own spread, so that a narrow range of logits far from 0 leaves both columns apart
+    spread = float(x.std())
+    columns = np.column_stack([np.ones(len(x)), (x - x.mean()) / spread])
+    at, reached = np.zeros(2), _log_likelihood(np.zeros(len(x)), y)
+    try:
+        for _ in range(ITERATIONS):
+            p = expit(columns @ at)
+            step = np.linalg.solve(_information(columns, p), columns.T @ (y - p))
+            while (likelihood := _log_likelihood(columns @ (at + step), y)) < reached - 1e-9 * abs(reached):
+                step /= 2
+            at, reached = at + step, likelihood
+            if np.abs(step).max() < 1e-12 * max(1.0, float(np.abs(at).max())):
+                break
+        variance = np.linalg.inv(_information(columns, expit(columns @ at)))[1, 1]
+    except np.linalg.LinAlgError:
+        return NAN, NAN
+    return float(at[1]) / spread, float(np.sqrt(variance)) / spread if variance > 0 else NAN
 
 
 def _information(columns: Floats, p: Floats) -> Floats:
