@@ -36,6 +36,7 @@ PNEUMONIA = CLASSES.index(ChestClass.PNEUMONIA)
 NAMES = {"dev": "development fold 0", "external": "external"}
 BASELINE = "lungs-baseline"
 BINS = 10
+ROC_POINTS = 40
 LEAST = 10
 """Positive and negative images below which a subgroup's figure is not given."""
 TOLERANCE = 0.002
@@ -324,12 +325,16 @@ def curves_of(scored: Scored) -> dict[str, Any]:
         order = np.argsort(-score, kind="stable")
         last = np.append(np.diff(score[order]) != 0, True)
         hits, alarms = np.cumsum(truth[order])[last] / truth.sum(), np.cumsum(~truth[order])[last] / (~truth).sum()
+        some = np.unique(np.linspace(0, len(hits) - 1, ROC_POINTS).round().astype(int))
         drawn[str(code)] = {
             "reliability": [
                 [b.n, round(b.predicted, 4), round(b.n * b.observed)]
                 for b in calibration.reliability(score, truth, BINS, of_equal="count")
             ],
-            "roc": [[0.0, 0.0], *([round(float(a), 4), round(float(h), 4)] for a, h in zip(alarms, hits, strict=True))],
+            "roc": [
+                [0.0, 0.0],
+                *([round(float(a), 4), round(float(h), 4)] for a, h in zip(alarms[some], hits[some], strict=True)),
+            ],
         }
     return drawn
 

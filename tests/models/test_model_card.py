@@ -1,6 +1,8 @@
 """Cards, digests, and weights that are state dicts and nothing else."""
 
+import argparse
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -13,9 +15,13 @@ from safetensors import safe_open
 from models import networks
 from models.card import Card, OperatingPoint, read, verified_weights
 from models.engine import WEIGHTS, Engine, loaded
+from models.training import blocks, card_page, cards
+from tests.models.test_training import make_case
 from triage.domain.eligibility import IntendedUse
 from triage.domain.errors import Misconfigured
-from triage.domain.finding import ChestClass
+from triage.domain.finding import ChestClass, ModelIdentity
+
+IDENTITY = ModelIdentity("chest", "1.2.3", "0" * 64, "1" * 64)
 
 
 def make_card(**changes: object) -> Card:
@@ -35,7 +41,7 @@ def make_card(**changes: object) -> Card:
         operating_points=(OperatingPoint(ChestClass.COVID, 0.31, "sensitivity 0.90", "fold 0"),),
         temperature=1.7,
         bias=(0.1, -0.3, 0.2),
-        curves={"roc": [[0.0, 0.0], [1.0, 1.0]]},
+        curves={"external": {"covid": {"reliability": [[4, 0.3, 1]], "roc": [[0.0, 0.0], [1.0, 1.0]]}}},
         gate_limit=2.5,
         activation_outside_limit=0.4,
     )
@@ -134,4 +140,62 @@ def test_the_shipped_cards_say_what_a_reader_needs() -> None:
 
 
 def test_everything_that_ships_is_small() -> None:
-    assert sum(p.stat().st_size for p in WEIGHTS.iterdir()) < 40_000_000
+    assert sum(p.stat().st_size for p in WEIGHTS.iterdir()) < 60_000_000
+
+
+@pytest.mark.parametrize("name", ["lungs", "chest"])
+def test_a_card_s_page_stands_alone_and_its_twin_says_the_same(name: str) -> None:
+    card, identity = read(WEIGHTS / f"{name}.json")
+    found = card_page.blocks(card, identity)
+    page, twin = blocks.to_html("A card", found), blocks.to_markdown("A card", found, "page.html")
+    assert "<script" not in page and "href=" not in page and "src=" not in page
+    assert "<svg" in page and "<svg" not in twin
+    for said in (identity.card_sha256, identity.weights_sha256, "OTHER DATA", *card.limits):
+        assert said in html.unescape(page) and said in twin
+    table_rows = [line for line in twin.splitlines() if line.startswith("| ")]
+    assert all(f"{f['value']:.3f}" in twin for f in card.performance if f["what"] in ("Dice, mean", "accuracy"))
+    assert len(table_rows) > 20
+    assert page == blocks.to_html("A card", card_page.blocks(card, identity)), "the same again"
+
+
+def test_a_page_is_written_for_every_card_of_every_folder(tmp_path: Path) -> None:
+    second = tmp_path / "weights-all"
+    second.mkdir()
+    for name in ("lungs", "chest"):
+        for end in ("json", "safetensors"):
+            shutil.copyfile(WEIGHTS / f"{name}.{end}", second / f"{name}.{end}")
+    (second / "baseline.json").write_text("{}")
+    card_page.run(argparse.Namespace(weights=[WEIGHTS, second], out=tmp_path / "docs"))
+    pages = sorted(p.name for p in (tmp_path / "docs").iterdir())
+    version = read(WEIGHTS / "chest.json")[0].version
+    assert {f"chest-{version}.html", f"chest-{version}.md", f"chest-{version}-weights-all.html"} <= set(pages)
+    assert not any(p.startswith("baseline") for p in pages)
+
+
+def test_what_may_not_be_sold_says_so_first() -> None:
+    card = make_card(commercial_use=False, licence="NOT for commercial use")
+    text = blocks.to_markdown("A card", card_page.blocks(card, IDENTITY), "page.html")
+    assert "**NOT for commercial use**" in text and "NOT permitted by the data" in text
+
+
+def test_the_paper_s_figures_are_marked_as_other_data() -> None:
+    text = blocks.to_markdown("A card", card_page.blocks(make_card(), IDENTITY), "page.html")
+    for theirs in ("0.733", "0.913", "0.937", "0.786", "0.696 ± 0.031", "0.762 ± 0.029"):
+        assert theirs in text
+    assert "theirs (OTHER DATA)" in text
+
+
+def test_a_figure_without_a_value_says_why() -> None:
+    few = {"what": "x", "on": "y", "value": None, "low": None, "high": None, "n": 4, "interval": "insufficient: 4"}
+    assert card_page._with_n(few) == "insufficient: 4"
+    assert card_page._with_n({**few, "n": 0}) == "no images"
+    assert card_page._with_n(None) == "–"
+
+
+def test_the_licence_is_worded_by_the_data() -> None:
+    start = {"started_from": "mobilenetv2_100_imagenet_dequantised.safetensors"}
+    permitted, words = cards.licence([make_case(licence_class="attribution")], start)
+    assert permitted and "Apache-2.0" in words
+    permitted, words = cards.licence([make_case(), make_case(licence_class="nc", source="somewhere")], start)
+    assert not permitted and "somewhere (nc)" in words
+    assert "nih_cxr14" not in words, "only what stands against it is named"
