@@ -125,8 +125,9 @@ def _performance(card: Card) -> list[Block]:
         Rows(("figure", "external, assessed", "external, refused included", FOLD, "paper (OTHER DATA)"), rows),
         Paragraph(
             f"{INTERVALS} Recalls take the most probable class. 'Refused included' keeps what the networks said of an "
-            "image that the gate refuses, and counts an image without lungs as missed. Fold 0 shares its sources with "
-            "the training and is too kind."
+            "image that the gate refuses, and counts an image without lungs as missed. The few external images of "
+            "under-18s, whom the service refuses by their age, are counted. Fold 0 shares its sources with the "
+            "training and is too kind."
         ),
     ]
     if beside := _baselines(card):

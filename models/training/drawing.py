@@ -9,7 +9,7 @@ from typing import Any
 from triage.audit.performance import wilson
 
 SIDE = 200
-MARGIN = 34
+MARGIN = 46
 COLOURS = ("#1b6ca8", "#b3541e", "#7a1f5c")
 """Blue, orange, purple: told apart by colour-blind eyes and, by their dashes, without colour."""
 DASHES = ("", "6 3", "2 3")
@@ -97,7 +97,7 @@ def _frame(title: str, across: str, up: str) -> str:
         f'<rect x="{MARGIN}" y="{MARGIN}" width="{SIDE}" height="{SIDE}" fill="none" stroke="{FAINT}"/>{ticks}'
         f'<text x="{middle}" y="20" text-anchor="middle" font-weight="bold">{escape(title)}</text>'
         f'<text x="{middle}" y="{MARGIN + SIDE + 27}" text-anchor="middle">{across}</text>'
-        f'<text transform="translate(11,{middle}) rotate(-90)" text-anchor="middle">{up}</text>'
+        f'<text transform="translate(14,{middle}) rotate(-90)" text-anchor="middle">{up}</text>'
     )
 
 

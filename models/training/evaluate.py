@@ -23,7 +23,7 @@ from models.card import read, verified_weights
 from models.engine import AT_ONCE, CLASSES, COVID, WEIGHTS, Engine, Reading, loaded, lung_maps
 from models.training import data, ledger, shipping
 from models.training.commands import Commands, add, add_cxr
-from models.training.figures import by_patient, entry, share
+from models.training.figures import area, by_patient, entry, share
 from triage.audit import calibration, performance, segmentation
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import ChestClass
@@ -297,10 +297,10 @@ def part_figures(part: Scored, on: str, threshold: float) -> Figures:
     is_covid = part.labels == COVID
     what = "AUC covid against rest"
     if min(int(is_covid.sum()), int((~is_covid).sum())) >= LEAST:
-        area = area_figure(what, on, part.cases, part.known[:, COVID], is_covid)
+        covid = area_figure(what, on, part.cases, part.known[:, COVID], is_covid)
     else:
         few = f"insufficient: {int(is_covid.sum())} COVID, {int((~is_covid).sum())} other"
-        area = entry(what, on, float("nan"), float("nan"), float("nan"), len(part.labels), few)
+        covid = entry(what, on, float("nan"), float("nan"), float("nan"), len(part.labels), few)
     flags = [
         part.where(part.labels == k).share_of(
             f"flagged, truly {code}", on, lambda some: some.known[:, COVID] >= threshold
@@ -312,7 +312,7 @@ def part_figures(part: Scored, on: str, threshold: float) -> Figures:
         f if f["n"] >= LEAST else {**f, **nothing, "interval": f"insufficient: {f['n']} images"}
         for f in recalls(part, on) + flags
     ]
-    return [*shares[: len(CLASSES)], area, *shares[len(CLASSES) :]]
+    return [*shares[: len(CLASSES)], covid, *shares[len(CLASSES) :]]
 
 
 def curves_of(scored: Scored) -> dict[str, Any]:
@@ -366,8 +366,7 @@ def area_figure(
     is_positive: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
     """An area under the ROC curve with its interval by patient (Obuchowski 1997)."""
-    found = performance.area(score, is_positive, [c.patient_id for c in cases])
-    return entry(what, on, found.value, found.low, found.high, len(cases), found.method)
+    return area(what, on, score, is_positive, [c.patient_id for c in cases])
 
 
 def part_of(what: str, on: str, cases: Sequence[data.Case], is_hit: Truths) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -192,11 +193,18 @@ def test_the_card_s_first_external_figure_comes_out_again(cxr: Path, engine: Eng
             assert f["value"] == pytest.approx(known[f["what"], f["on"]], abs=evaluate.TOLERANCE), f["what"]
 
 
-def test_the_frozen_cases_come_out_again(cxr: Path, engine: Engine) -> None:
-    if not (WEIGHTS / baseline.FILE).exists():
-        pytest.skip("no baseline has been frozen for these weights")
+def test_the_frozen_baseline_is_that_of_the_shipped_weights(engine: Engine) -> None:
     frozen = baseline.read(WEIGHTS / baseline.FILE)
-    assert frozen.classifier["weights_sha256"] == engine.classifier.weights_sha256
+    assert dict(frozen.classifier) == asdict(engine.classifier), "run: python -m models external-validation --write"
+    assert dict(frozen.segmenter) == asdict(engine.segmenter)
+    assert {c.source for c in frozen.cases} == {"montgomery", "web_eurorad"}
+    said = [c for c in frozen.cases if c.probabilities is not None]
+    assert all(sum(c.probabilities or ()) == pytest.approx(1, abs=1e-4) for c in said)
+    assert all(len(c.coordinates or ()) == baseline.COORDINATES for c in said)
+
+
+def test_the_frozen_cases_come_out_again(cxr: Path, engine: Engine) -> None:
+    frozen = baseline.read(WEIGHTS / baseline.FILE)
     known = {c.case: c for c in frozen.cases}
     cases = data.external_cases(data.read_manifest(cxr))
     assert set(known) == {baseline.pseudonym("image", c.image_id) for c in cases}
