@@ -169,8 +169,10 @@ def ship_chest(
     return shipping.write(out, "chest", net, card, familiarity.tensors())
 
 
-def calibrated(card: Card, cases: Sequence[data.Case], outcomes: Sequence[evaluate.Outcome]) -> Card:
-    """The card with temperature, operating point and limits from held-out outcomes."""
+def calibrated(
+    card: Card, cases: Sequence[data.Case], outcomes: Sequence[evaluate.Outcome], on: str = HELD_OUT
+) -> Card:
+    """The card with temperature, bias, operating point and limits from outcomes of cases that were not trained *on*."""
     pairs = [(c, o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
     rows = [(data.label_of(c), o) for c, o in pairs]
     labels = np.array([k for k, _ in rows])
@@ -189,7 +191,7 @@ def calibrated(card: Card, cases: Sequence[data.Case], outcomes: Sequence[evalua
                 ChestClass.COVID,
                 threshold,
                 f"highest threshold with sensitivity of at least {SENSITIVITY:.2f} for COVID",
-                f"{HELD_OUT}: {int((labels == COVID).sum())} COVID images of {patients} patients",
+                f"{on}: {int((labels == COVID).sum())} COVID images of {patients} patients",
             ),
         ),
         gate_limit=float(np.percentile([o.gate_score for _, o in rows], GATE_PERCENTILE)),

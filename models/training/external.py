@@ -22,8 +22,9 @@ from rich.table import Table
 from models import baseline
 from models.baseline import Baseline, BaselineCase
 from models.engine import CLASSES, WEIGHTS, Engine, Reading
-from models.training import baselines, data, evaluate, ledger, linear, paper
+from models.training import baselines, data, evaluate, ledger, linear, overlaps, paper, scores
 from models.training.commands import Commands, add, add_cxr
+from models.training.scores import Figures
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import ChestClass
 
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     outcomes = evaluate.readings(engine, cases, ON)
     found, curves = evaluate.chest_figures(engine, cases, outcomes, ON)
     beside = baseline_figures(every, cases, engine, outcomes, arguments.imagenet, console)
-    lungs = evaluate.lung_role_figures(engine, arguments.weights, every, "external")
+    lungs = overlaps.role_figures(engine, arguments.weights, every, "external")
     evaluate.shown(arguments.weights, "chest", found + beside)
     for name, figures in lungs.items():
         evaluate.shown(arguments.weights, name, figures)
@@ -74,7 +75,7 @@ def baseline_figures(
     outcomes: Sequence[evaluate.Outcome],
     imagenet: Path | None,
     console: Console,
-) -> evaluate.Figures:
+) -> Figures:
     """The same figures of classifiers that see no lungs, trained on all labelled adult development images."""
     shown = [c for held_out in (False, True) for c in data.chest_cases(every, held_out=held_out, licensed=False)]
     labels = np.array([data.label_of(c) for c in shown])
@@ -88,12 +89,12 @@ def baseline_figures(
         )
     limit = engine.cards["chest"].gate_limit or float("inf")
     assessed = np.array([isinstance(o, Reading) and o.gate_score <= limit for o in outcomes])
-    found: evaluate.Figures = []
+    found: Figures = []
     for name, (seen, unseen) in spaces.items():
-        scored = evaluate.Scored.of(cases, linear.fit(seen, labels).probabilities(unseen))
+        scored = scores.Scored.of(cases, linear.fit(seen, labels).probabilities(unseen))
         for on, some in ((f"{ON}, {name}", scored.where(assessed)), (f"{ON}, {name}, refused included", scored)):
-            found += evaluate.covid_against_pneumonia(some, on)
-            found += evaluate.class_figures(some, on)
+            found += scores.covid_against_pneumonia(some, on)
+            found += scores.class_figures(some, on)
     return found
 
 
@@ -157,9 +158,9 @@ def _frozen(case: data.Case, outcome: evaluate.Outcome, limit: float) -> Baselin
         patient=baseline.pseudonym("patient", f"{case.source} {case.patient_id}"),
         source=case.source,
         label=case.label,
-        sex=evaluate.sex_of(case),
-        age_band=evaluate.age_band(case.age),
-        view=evaluate.view_of(case),
+        sex=scores.sex_of(case),
+        age_band=scores.age_band(case.age),
+        view=scores.view_of(case),
     )
     if isinstance(outcome, UnusableRadiograph):
         return BaselineCase(**{**asdict(bare), "refused": outcome.reason})

@@ -12,7 +12,7 @@ import pytest
 from models import baseline
 from models.card import read
 from models.engine import WEIGHTS, Engine, Reading
-from models.training import data, evaluate, external, ledger
+from models.training import data, evaluate, external, ledger, scores
 from tests.models.test_training import make_case
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import ChestClass
@@ -20,21 +20,21 @@ from triage.domain.finding import ChestClass
 LABELS = [str(c) for c in ChestClass]
 
 
-def make_scored(n: int = 60, seed: int = 1, **changes: object) -> evaluate.Scored:
+def make_scored(n: int = 60, seed: int = 1, **changes: object) -> scores.Scored:
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
     logits = rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels]
     cases = [make_case(image_id=str(i), patient_id=str(i // 2), label=LABELS[i % 3], **changes) for i in range(n)]
-    return evaluate.Scored.of(cases, np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+    return scores.Scored.of(cases, np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
 
 
-def figure(found: evaluate.Figures, what: str, on: str = "here") -> dict:
+def figure(found: scores.Figures, what: str, on: str = "here") -> dict:
     return next(f for f in found if f["what"] == what and f["on"] == on)
 
 
 def test_the_three_recalls_stand_together() -> None:
     scored = make_scored()
-    found = evaluate.class_figures(scored, "here")
+    found = scores.class_figures(scored, "here")
     assert [f["what"] for f in found[-3:]] == [f"recall {code}" for code in LABELS]
     mean = np.mean([f["value"] for f in found[-3:]])
     assert figure(found, "balanced accuracy")["value"] == pytest.approx(mean, abs=1e-3)
@@ -44,7 +44,7 @@ def test_a_case_without_probabilities_is_a_miss_in_every_class() -> None:
     scored = make_scored()
     silent = np.arange(60) < 12
     known = np.where(silent[:, None], np.nan, scored.probability)
-    found = evaluate.class_figures(evaluate.Scored(scored.cases, known, scored.labels), "here")
+    found = scores.class_figures(scores.Scored(scored.cases, known, scored.labels), "here")
     right = (scored.chosen == scored.labels) & ~silent
     assert figure(found, "accuracy")["value"] == pytest.approx(right.mean(), abs=1e-3)
     assert figure(found, "accuracy")["n"] == 60
@@ -53,33 +53,33 @@ def test_a_case_without_probabilities_is_a_miss_in_every_class() -> None:
 def test_two_images_of_a_patient_count_as_one() -> None:
     cases = [make_case(image_id=str(i), patient_id=str(i // 2)) for i in range(40)]
     hits = np.arange(40) % 4 < 2
-    both, alone = (evaluate.part_of("x", "y", some, h) for some, h in ((cases, hits), (cases[::2], hits[::2])))
+    both, alone = (scores.part_of("x", "y", some, h) for some, h in ((cases, hits), (cases[::2], hits[::2])))
     assert (both["value"], both["low"], both["high"]) == (alone["value"], alone["low"], alone["high"])
     assert both["n"] == 40 and both["interval"] == "Wilson, worth 20 independent images"
-    assert evaluate.part_of("x", "y", [], np.zeros(0, dtype=bool))["value"] is None
+    assert scores.part_of("x", "y", [], np.zeros(0, dtype=bool))["value"] is None
 
 
 def test_covid_against_pneumonia_asks_only_where_one_source_holds_both() -> None:
     both = make_scored(source="web_eurorad")
-    assert [f["on"] for f in evaluate.covid_against_pneumonia(both, "external")] == ["external, web_eurorad"]
-    apart = evaluate.Scored.of(
+    assert [f["on"] for f in scores.covid_against_pneumonia(both, "external")] == ["external, web_eurorad"]
+    apart = scores.Scored.of(
         [make_case(label=c.label, source=c.label, patient_id=c.patient_id) for c in both.cases], both.probability
     )
-    assert evaluate.covid_against_pneumonia(apart, "external") == []
+    assert scores.covid_against_pneumonia(apart, "external") == []
 
 
 def test_too_few_cases_are_called_insufficient_not_measured() -> None:
     few = make_scored(24)
-    found = evaluate.part_figures(few, "here", 0.5)
+    found = scores.part_figures(few, "here", 0.5)
     assert all(f["value"] is None and f["interval"].startswith("insufficient") for f in found)
-    assert all(f["value"] is not None for f in evaluate.part_figures(make_scored(60), "here", 0.5))
+    assert all(f["value"] is not None for f in scores.part_figures(make_scored(60), "here", 0.5))
 
 
 @pytest.mark.parametrize(
     ("age", "band"), [(None, "unknown"), (8, "under 18"), (18, "18-39"), (64.9, "40-64"), (65, "65 and over")]
 )
 def test_age_bands(age: float | None, band: str) -> None:
-    assert evaluate.age_band(age) == band
+    assert scores.age_band(age) == band
 
 
 @pytest.mark.parametrize(
@@ -88,19 +88,19 @@ def test_age_bands(age: float | None, band: str) -> None:
 )
 def test_sex_and_view_are_read_however_the_source_spells_them(sex: str, view: str, expected: tuple[str, str]) -> None:
     case = make_case(sex=sex, view=view)
-    assert (evaluate.sex_of(case), evaluate.view_of(case)) == expected
+    assert (scores.sex_of(case), scores.view_of(case)) == expected
 
 
 def test_every_subgroup_is_a_part_and_no_case_is_lost() -> None:
     scored = make_scored()
-    parts = evaluate.parts(scored)
+    parts = scores.parts(scored)
     assert {"nih_cxr14", "sex F", "view PA"} <= set(parts)
     assert sum(len(p.cases) for name, p in parts.items() if name.startswith("age ")) == 60
 
 
 def test_each_look_adds_exactly_one_line_to_the_ledger(tmp_path: Path, engine: Engine) -> None:
     path = tmp_path / "docs" / "ledger.jsonl"
-    figures = evaluate.class_figures(make_scored(), "external")
+    figures = scores.class_figures(make_scored(), "external")
     for n in (1, 2, 3):
         before = path.read_text() if path.exists() else ""
         ledger.add_look(path, "external-validation", engine, figures, datetime(2026, 1, n, tzinfo=UTC))
