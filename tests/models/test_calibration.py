@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 
 from models.calibration import fit, log_loss, probabilities, threshold_for_sensitivity
+from models.engine import CLASSES, COVID
+from models.training import cards
+from tests.models.test_external_validation import make_reading
+from tests.models.test_model_card import make_card
+from tests.models.test_training import make_case
+from triage.domain.errors import UnusableRadiograph
 
 
 def drawn(n: int = 6000, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -71,3 +77,20 @@ def test_the_threshold_is_the_highest_that_keeps_the_sensitivity(sensitivity: fl
 def test_no_positive_case_is_an_error() -> None:
     with pytest.raises(ValueError, match="no positive"):
         threshold_for_sensitivity(np.array([0.1]), np.array([False]), 0.9)
+
+
+def test_the_card_s_operating_point_keeps_its_rule_and_names_its_patients() -> None:
+    logits, labels = drawn(300)
+    cases = [make_case(image_id=str(i), patient_id=str(i // 3), label=str(CLASSES[k])) for i, k in enumerate(labels)]
+    outcomes = [make_reading(logits=logits[i], activation_outside=i / 300) for i in range(300)]
+    outcomes[0] = UnusableRadiograph("blank")  # type: ignore[call-overload]
+    card = cards.calibrated(make_card(), cases, outcomes, "some held-out images")
+    said = probabilities(logits[1:], card.temperature, card.bias)[:, COVID]
+    is_covid = labels[1:] == COVID
+    (point,) = card.operating_points
+    assert (said[is_covid] >= point.threshold).mean() >= cards.SENSITIVITY
+    assert (said[is_covid] > point.threshold).mean() < cards.SENSITIVITY + 0.02
+    patients = {c.patient_id for c, yes in zip(cases[1:], is_covid, strict=True) if yes}
+    assert point.source == f"some held-out images: {is_covid.sum()} COVID images of {len(patients)} patients"
+    assert card.bias == pytest.approx((0, 0, 0), abs=0.5)
+    assert sum(card.bias) == pytest.approx(0, abs=1e-9)

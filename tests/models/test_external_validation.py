@@ -2,17 +2,18 @@
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models import baseline
+from models import baseline, preprocess
 from models.card import read
 from models.engine import WEIGHTS, Engine, Reading
-from models.training import data, evaluate, external, ledger, scores
+from models.training import data, evaluate, external, ledger, overlaps, scores
+from tests.models.making import draw_chest
 from tests.models.test_training import make_case
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import ChestClass
@@ -132,10 +133,10 @@ def test_the_checked_in_ledger_is_whole() -> None:
     assert read(WEIGHTS / "chest.json")[0].weights_sha256 in looked_at, "the shipped weights have a recorded look"
 
 
-def make_reading(covid: float = 0.6, gate_score: float = 1.0) -> Reading:
-    return Reading(
+def make_reading(gate_score: float = 1.0, **changes: object) -> Reading:
+    reading = Reading(
         logits=np.zeros(3),
-        probabilities=np.array([0.3, 0.7 - covid, covid]),
+        probabilities=np.array([0.3, 0.1, 0.6]),
         embedding=np.arange(1280, dtype=np.float32),
         gate_score=gate_score,
         activation=np.zeros((3, 5, 5), dtype=np.float32),
@@ -144,6 +145,7 @@ def make_reading(covid: float = 0.6, gate_score: float = 1.0) -> Reading:
         crop=None,  # type: ignore[arg-type]
         statistics={"mean": 0.5},
     )
+    return replace(reading, **changes)  # type: ignore[arg-type]
 
 
 def test_the_frozen_baseline_names_nobody_and_survives_storage(engine: Engine) -> None:
@@ -241,3 +243,25 @@ def test_the_command_is_known() -> None:
     external.add_command(parser.add_subparsers())
     arguments = parser.parse_args(["external-validation", "--cxr", "x"])
     assert arguments.ledger == ledger.LEDGER and not arguments.write
+
+
+def test_a_lung_network_alone_finds_what_the_engine_finds(engine: Engine) -> None:
+    square = preprocess.squared(draw_chest())
+    (alone,) = overlaps.LungNetwork(WEIGHTS, "lungs").lung_probability([square])
+    (together,) = engine.lung_probability([square])
+    assert np.abs(alone - together).mean() < 0.01, "full precision against whatever the engine runs in"
+
+
+def test_a_gain_on_every_patient_lies_above_zero() -> None:
+    cases = [make_case(patient_id=str(i // 2)) for i in range(40)]
+    gain = 0.02 + 0.005 * np.random.default_rng(1).standard_normal(40)
+    found = overlaps.gain_figure(gain, cases, "severe")
+    assert found["low"] > 0 and found["value"] == pytest.approx(gain.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("role", ["dev", "external"])
+def test_lungs_are_measured_only_on_masks_of_one_convention(cxr: Path, role: str) -> None:
+    for name, origin, cases in overlaps.lung_sets(data.read_manifest(cxr), role):
+        assert cases and all(c.mask_of(origin) for c in cases)
+        assert ("manual" in name) is ("manual" in origin)
+        assert all((c.role == "external") is (role == "external") for c in cases)
