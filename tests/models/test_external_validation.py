@@ -1,7 +1,9 @@
 """External validation: what is counted, what is frozen, and that no look goes unrecorded."""
 
 import argparse
+import csv
 import json
+import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -265,3 +267,59 @@ def test_lungs_are_measured_only_on_masks_of_one_convention(cxr: Path, role: str
         assert cases and all(c.mask_of(origin) for c in cases)
         assert ("manual" in name) is ("manual" in origin)
         assert all((c.role == "external") is (role == "external") for c in cases)
+
+
+def make_small_folder(cxr: Path, folder: Path) -> Path:
+    """A few radiographs of each kind the command asks for, as a folder of their own."""
+    wanted = {
+        ("external", "montgomery", "normal"): 4,
+        ("external", "web_eurorad", "pneumonia"): 4,
+        ("external", "web_eurorad", "covid"): 4,
+        ("dev", "nih_cxr14", "normal"): 5,
+        ("dev", "nih_cxr14", "pneumonia"): 5,
+        ("dev", "hannover", "covid"): 5,
+    }
+    folder.mkdir()
+    with (cxr / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    with (cxr / "masks.csv").open(newline="", encoding="utf-8") as file:
+        masks = list(csv.DictReader(file))
+    masked = {m["image_id"] for m in masks}
+    rows.sort(key=lambda r: r["image_id"] not in masked)
+    kept = [
+        r for key, n in wanted.items() for r in [r for r in rows if (r["role"], r["source"], r["label"]) == key][:n]
+    ]
+    names = {r["image_id"] for r in kept}
+    for name, some, column in (("manifest.csv", kept, "file"), ("masks.csv", masks, "mask_path")):
+        with (folder / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(some[0]))
+            writer.writeheader()
+            writer.writerows({**r, column: str(cxr / r[column])} for r in some if r["image_id"] in names)
+    return folder
+
+
+def test_a_run_adds_one_line_and_run_again_freezes_the_same_bytes(cxr: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, weights)
+    arguments = argparse.Namespace(
+        cxr=make_small_folder(cxr, tmp_path / "cxr"),
+        weights=weights,
+        imagenet=None,
+        ledger=tmp_path / "ledger.jsonl",
+        write=True,
+        threads=1,
+    )
+    stored = []
+    for n in (1, 2):
+        external.run(arguments)
+        assert len(arguments.ledger.read_text().splitlines()) == n
+        stored.append({p.name: p.read_bytes() for p in weights.iterdir()})
+    assert stored[0] == stored[1]
+    assert len(baseline.read(weights / baseline.FILE).cases) == 12
+    card, identity = read(weights / "chest.json")
+    assert baseline.read(weights / baseline.FILE).classifier["card_sha256"] == identity.card_sha256
+    assert card.weights_sha256 == read(WEIGHTS / "chest.json")[0].weights_sha256
+    arguments.write = False
+    external.run(arguments)
+    assert {p.name: p.read_bytes() for p in weights.iterdir()} == stored[1], "a look changes nothing but the ledger"
+    assert len(arguments.ledger.read_text().splitlines()) == 3
