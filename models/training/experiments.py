@@ -61,8 +61,9 @@ def runs() -> list[Run]:
         starts = {
             "anchored": replace(SMALL, anchor=1.0),
             "slow": replace(SMALL, learning_rate=1e-4),
-            "anchored, crop": replace(SMALL, anchor=1.0, view="crop"),
-            "slow, anchored": replace(SMALL, learning_rate=1e-4, anchor=1.0),
+            "slow, anchored": replace(SMALL, learning_rate=1e-4, anchor=0.3),
+            "slow, whole": replace(SMALL, learning_rate=1e-4, view="whole"),
+            "slow, anchored, whole": replace(SMALL, learning_rate=1e-4, anchor=0.3, view="whole"),
             "random": replace(SMALL, start="random"),
         }
         wanted += [Run("start", arm, UNSEEN, recipe, seed) for arm, recipe in starts.items()]
