@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import calibration, gate, networks, preprocess
+from models import calibration, gate, networks, preprocess, runtimes
 from models.card import Card, read, verified_weights
 from models.contours import outlines
 from triage.domain.eligibility import IntendedUse
@@ -25,6 +25,8 @@ from triage.domain.imaging import Radiograph
 WEIGHTS = Path(__file__).parent / "weights"
 CLASSES = tuple(ChestClass)
 COVID = CLASSES.index(ChestClass.COVID)
+CONVENTION = "v7"
+"""What counts as lung where the crop, the area and the share of the activation are made: the heart's shadow too."""
 AT_ONCE = 16
 """Images in one pass through a network."""
 
@@ -41,8 +43,13 @@ class Reading:
     """(3, rows, columns): class activation maps over the crop."""
     activation_outside: float | None
     mask: npt.NDArray[np.bool_] = field(repr=False)
+    """The kept lungs in the frame of `preprocess.squared`."""
     crop: preprocess.LungCrop = field(repr=False)
     statistics: Mapping[str, float] = field(repr=False)
+    lungs: Mapping[str, npt.NDArray[np.float16]] = field(default_factory=dict, repr=False)
+    """In the mask's frame, the lung probability by each mask convention that the network knows."""
+    implausible: str | None = None
+    """Why these are no two lungs; only where `Engine.read` was asked to go on despite it."""
 
 
 class Engine:
@@ -50,42 +57,46 @@ class Engine:
 
     def __init__(
         self,
-        lungs: nn.Module,
-        chest: nn.Module,
+        lungs: runtimes.Run,
+        chest: runtimes.Run,
         cards: Mapping[str, Card],
         identities: Mapping[str, ModelIdentity],
         familiarity: gate.Familiarity,
+        runtime: str,
     ) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._half = self._device.type == "cuda" or _cpu_has_bf16()
-        self._lungs = lungs.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._chest = chest.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._lungs, self._chest = lungs, chest
         self._identities = dict(identities)
         self._familiarity = familiarity
         self.cards: Mapping[str, Card] = dict(cards)
+        self.runtime = runtime
+        """How the networks are run: one of `runtimes.NAMES`."""
 
     @classmethod
-    def load(cls, folder: Path | None = None, *, threads: int | None = None) -> Engine:
+    def load(cls, folder: Path | None = None, *, threads: int | None = None, runtime: str = "auto") -> Engine:
         """
         Read `lungs` and `chest` (.json and .safetensors) of *folder*, by default those shipped in the package.
 
+        Args:
+            threads: of the processor; by default as many as PyTorch finds.
+            runtime: one of `runtimes.NAMES`, or 'auto' for the fastest that is to be had.
         Raises:
-            Misconfigured: a file is missing or the weights are not those the card names.
+            Misconfigured: a file is missing, the weights are not those the card names, or there is no such runtime.
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        folder = folder or WEIGHTS
-        nets, cards, identities = {}, {}, {}
+        folder, runtime = folder or WEIGHTS, runtimes.chosen(runtime)
+        runs, cards, identities = {}, {}, {}
         familiarity = None
         for name in ("lungs", "chest"):
             cards[name], identities[name] = read(folder / f"{name}.json")
             stored = safetensors.torch.load(verified_weights(folder / f"{name}.safetensors", cards[name]))
             if name == "chest":
                 familiarity = gate.Familiarity.from_tensors(stored)
-            nets[name] = loaded(cards[name], stored)
+            net, side = loaded(cards[name], stored), int(cards[name].architecture["side"])
+            runs[name] = runtimes.prepared(net, side, runtime, threads)
         if familiarity is None or cards["chest"].gate_limit is None:
             raise Misconfigured("the classifier's card has no gate limit")
-        return cls(nets["lungs"], nets["chest"], cards, identities, familiarity)
+        return cls(runs["lungs"], runs["chest"], cards, identities, familiarity, runtime)
 
     @property
     def classifier(self) -> ModelIdentity:
@@ -96,6 +107,11 @@ class Engine:
     def segmenter(self) -> ModelIdentity:
         """Which lung weights speak."""
         return self._identities["lungs"]
+
+    @property
+    def conventions(self) -> tuple[str, ...]:
+        """The mask conventions that the lung network knows, in the order of its outputs."""
+        return tuple(self.cards["lungs"].architecture.get("conventions", (CONVENTION,)))
 
     @property
     def intended_use(self) -> IntendedUse:
@@ -141,19 +157,42 @@ class Engine:
         shown = np.maximum(shown, 0)
         return shown / max(float(shown.max()), 1e-6) if shown.max() > 0 else shown
 
-    def lung_probability(self, squares: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
-        """Lung probability maps of pictures made by `preprocess.squared`, in the same frame."""
-        side = int(self.cards["lungs"].architecture["side"])
-        return lung_maps(self._lungs, squares, side, device=self._device, half=self._half)
+    def lung_probability(
+        self, squares: Sequence[npt.NDArray[np.float32]], convention: str = CONVENTION
+    ) -> list[npt.NDArray[np.float32]]:
+        """
+        Lung probability maps of pictures made by `preprocess.squared`, in the same frame.
 
-    def read(self, pictures: Sequence[npt.NDArray[np.float32]]) -> list[Reading | UnusableRadiograph]:
-        """What the networks say of each picture (rows, columns), or why there are no two lungs to look at."""
+        Raises:
+            Misconfigured: the network was not trained on masks of this *convention*.
+        """
+        if convention not in self.conventions:
+            raise Misconfigured(f"the lung network knows {', '.join(self.conventions)}, not {convention!r}")
+        output = self.conventions.index(convention)
+        return [several[output] for several in self._lung_probabilities(squares)]
+
+    def _lung_probabilities(self, squares: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+        """For each picture (conventions, rows, columns)."""
+        side = int(self.cards["lungs"].architecture["side"])
+        return _maps(self._lungs, squares, side)
+
+    def read(
+        self, pictures: Sequence[npt.NDArray[np.float32]], *, despite_implausible: bool = False
+    ) -> list[Reading | UnusableRadiograph]:
+        """
+        What the networks say of each picture (rows, columns), or why there are no two lungs to look at.
+
+        Args:
+            despite_implausible: look at whatever the lung network found, as long as it found anything.
+        """
         outcomes: list[Reading | UnusableRadiograph] = []
         for first in range(0, len(pictures), AT_ONCE):
-            outcomes += self._read_batch(pictures[first : first + AT_ONCE])
+            outcomes += self._read_batch(pictures[first : first + AT_ONCE], despite_implausible)
         return outcomes
 
-    def _read_batch(self, pictures: Sequence[npt.NDArray[np.float32]]) -> list[Reading | UnusableRadiograph]:
+    def _read_batch(
+        self, pictures: Sequence[npt.NDArray[np.float32]], despite_implausible: bool
+    ) -> list[Reading | UnusableRadiograph]:
         outcomes: dict[int, Reading | UnusableRadiograph] = {}
         squares: dict[int, npt.NDArray[np.float32]] = {}
         for i, pixels in enumerate(pictures):
@@ -165,12 +204,11 @@ class Engine:
         fields: dict[int, gate.LungField] = {}
         crops: dict[int, preprocess.LungCrop] = {}
         side = int(self.cards["chest"].architecture["side"])
-        for (i, square), probability in zip(
-            squares.items(), self.lung_probability(list(squares.values())), strict=True
-        ):
-            fields[i] = gate.lung_field(probability)
+        lungs = dict(zip(squares, self._lung_probabilities(list(squares.values())), strict=True))
+        for i, square in squares.items():
+            fields[i] = gate.lung_field(lungs[i][self.conventions.index(CONVENTION)])
             try:
-                if fields[i].implausible is not None:
+                if fields[i].implausible is not None and not despite_implausible:
                     raise UnusableRadiograph("lungs-implausible", fields[i].implausible or "")
                 crops[i] = preprocess.to_lung_crop(square, fields[i].mask, side)
             except UnusableRadiograph as refusal:
@@ -187,6 +225,8 @@ class Engine:
                     activation=activation,
                     activation_outside=share_outside(activation[COVID], crop.lungs),
                     mask=fields[i].mask,
+                    lungs=dict(zip(self.conventions, lungs[i].astype(np.float16), strict=True)),
+                    implausible=fields[i].implausible,
                     crop=crop,
                     statistics=_statistics(pictures[i], squares[i], fields[i].mask),
                 )
@@ -197,10 +237,8 @@ class Engine:
     ) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
         """Logits, embedding and activation maps of each crop."""
         inputs = preprocess.standardised(torch.from_numpy(np.stack(crops))[:, None])
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            out = self._chest(inputs.to(self._device).contiguous(memory_format=torch.channels_last))
-        logits = out.logits.double().cpu().numpy()
-        return list(zip(logits, out.embedding.float().cpu().numpy(), out.activation.float().cpu().numpy(), strict=True))
+        logits, embedding, activation = self._chest(inputs)
+        return list(zip(logits.double().numpy(), embedding.numpy(), activation.numpy(), strict=True))
 
     def _judged(self, radiograph: Radiograph, reading: Reading, at: datetime) -> Assessment | UnusableRadiograph:
         card = self.cards["chest"]
@@ -231,14 +269,22 @@ class Engine:
 def lung_maps(
     net: nn.Module, squares: Sequence[npt.NDArray[np.float32]], side: int, *, device: torch.device, half: bool
 ) -> list[npt.NDArray[np.float32]]:
-    """The lung network's probability maps of pictures made by `preprocess.squared`, in the same frame."""
+    """A network's lung probability maps of pictures made by `preprocess.squared`, in the same frame; for training."""
+
+    def run(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+            return (net(images.to(device).contiguous(memory_format=torch.channels_last)).float().cpu(),)
+
+    return [several[0] for several in _maps(run, squares, side)]
+
+
+def _maps(run: runtimes.Run, squares: Sequence[npt.NDArray[np.float32]], side: int) -> list[npt.NDArray[np.float32]]:
+    """For each picture (outputs, rows, columns): the lung network's probabilities in the picture's frame."""
     maps: list[npt.NDArray[np.float32]] = []
     for first in range(0, len(squares), AT_ONCE):
-        inputs = torch.cat([preprocess.to_lung_input(s, side) for s in squares[first : first + AT_ONCE]])
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
-            logits = net(inputs.to(device).contiguous(memory_format=torch.channels_last))
-        large = F.interpolate(logits.float(), size=squares[first].shape, mode="bilinear", align_corners=False)
-        maps += list(torch.sigmoid(large)[:, 0].cpu().numpy())
+        (logits,) = run(torch.cat([preprocess.to_lung_input(s, side) for s in squares[first : first + AT_ONCE]]))
+        large = F.interpolate(logits, size=squares[first].shape, mode="bilinear", align_corners=False)
+        maps += list(torch.sigmoid(large).numpy())
     return maps
 
 
@@ -280,9 +326,3 @@ def _statistics(
         "lung_mean": float(inside.mean()),
         "lung_sd": float(inside.std()),
     }
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; emulation would be slower than fp32."""
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return bool(supported and supported())

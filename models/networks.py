@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -53,6 +53,29 @@ class Chest(nn.Module):
         return ChestOutput(logits, embedding, activation)
 
 
+class ChestEnsemble(nn.Module):
+    """
+    Several classifiers of one kind, trained apart, that speak as one.
+
+    Logits and activation are the members' means (calibration is a straight line, so the mean of calibrated logits is
+    the calibrated mean). The embedding is all members' side by side: their features have nothing in common that could
+    be averaged, and the gate, which whitens whatever it is given, then sees what is strange to any of them.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: torch.Tensor) -> ChestOutput:
+        """Score (n, 1, side, side) prepared images."""
+        outputs = [member(images) for member in self.members]
+        return ChestOutput(
+            torch.stack([o.logits for o in outputs]).mean(0),
+            torch.cat([o.embedding for o in outputs], dim=1),
+            torch.stack([o.activation for o in outputs]).mean(0),
+        )
+
+
 def build(architecture: Mapping[str, Any]) -> nn.Module:
     """The untrained network that a card's *architecture* names."""
     match architecture.get("name"):
@@ -66,6 +89,7 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
             )
             return net
         case "chest":
-            return Chest(architecture["backbone"])
+            members = [Chest(architecture["backbone"]) for _ in range(int(architecture.get("members", 1)))]
+            return ChestEnsemble(members) if len(members) > 1 else members[0]
         case name:
             raise Misconfigured(f"no network is called {name!r}")
