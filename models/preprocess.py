@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,10 @@ MARGIN = 0.04
 """Margin around the lungs' bounding box, as a share of its edges."""
 WORKING_SIDE = 256
 """Side of the square picture on which the lung fields are cut out."""
+DISC = (6, 5, 5, 5, 4, 3, 0)
+"""The pixels within 6 of the middle, as `_grown` takes them."""
+RIM = (2, 1, 0)
+"""The pixels that two steps reach."""
 
 
 class LungCrop(NamedTuple):
@@ -91,29 +96,48 @@ def to_lung_crop(
     pad_r, pad_c = MARGIN * (rows[-1] - rows[0] + 1), MARGIN * (columns[-1] - columns[0] + 1)
     top, bottom = max(0.0, rows[0] - pad_r), min(float(n), rows[-1] + 1 + pad_r)
     left, right = max(0.0, columns[0] - pad_c), min(float(n), columns[-1] + 1 + pad_c)
-    equal = _equalised(square, mask)
-    soft = np.ones_like(equal)
+    soft = np.ones_like(square)
     if grey_outside:
         soft = np.clip(ndimage.gaussian_filter(_widened(mask).astype(np.float32), 1.5), 0, 1)
+    equal, seen = np.zeros_like(square), soft > 0
+    equal[seen] = _equalised(square[seen], square[mask])
     image = _cut(soft * equal + (1 - soft) * 0.5, (top, left, bottom, right), side)
     lungs = _cut(mask.astype(np.float32), (top, left, bottom, right), side)
     return LungCrop(image, lungs, (top / n, left / n, bottom / n, right / n))
 
 
 def _widened(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Close dents (a dense consolidation is easily left out of the mask) and add a thin rim."""
-    disc = np.hypot(*np.mgrid[-6:7, -6:7]) <= 6
+    """Close dents (a dense consolidation is easily left out of the mask), fill holes and add a thin rim."""
     padded = np.pad(mask, 8)
-    closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, disc))
-    widened: npt.NDArray[np.bool_] = ndimage.binary_dilation(closed, iterations=2)[8:-8, 8:-8]
-    return widened
+    closed = ~_grown(~_grown(padded, DISC), DISC)
+    labels, _ = ndimage.label(~closed)
+    return _grown(labels != labels[0, 0], RIM)[8:-8, 8:-8]  # the corner is outside; the rest is closed or a hole in it
 
 
-def _equalised(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def _grown(mask: npt.NDArray[np.bool_], halves: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """
+    Binary dilation, a few shifts instead of a search at every pixel.
+
+    Args:
+        halves: of a symmetric shape, half the width of its middle row, of the next one, and so on to the last.
+    """
+    wide = [mask]
+    for shift in range(1, max(halves) + 1):
+        wider = wide[-1].copy()
+        wider[:, shift:] |= mask[:, :-shift]
+        wider[:, :-shift] |= mask[:, shift:]
+        wide.append(wider)
+    grown = wide[halves[0]].copy()
+    for shift, half in enumerate(halves[1:], start=1):
+        grown[shift:] |= wide[half][:-shift]
+        grown[:-shift] |= wide[half][shift:]
+    return grown
+
+
+def _equalised(values: npt.NDArray[np.float32], lungs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Each value replaced by its rank among the lung pixels, in [0, 1]."""
-    ordered = np.sort(square[mask])
-    knots = np.quantile(ordered, np.linspace(0, 1, 129))
-    return np.interp(square, knots + np.arange(129) * 1e-7, np.linspace(0, 1, 129)).astype(np.float32)
+    knots = np.quantile(np.sort(lungs), np.linspace(0, 1, 129))
+    return np.interp(values, knots + np.arange(129) * 1e-7, np.linspace(0, 1, 129)).astype(np.float32)
 
 
 def _cut(

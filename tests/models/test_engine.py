@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
+from models import contours, preprocess
 from models.engine import Reading, share_outside
 from tests.models.making import draw_chest
 from triage.domain.errors import UnusableRadiograph
@@ -137,3 +139,29 @@ def test_real_radiographs_pass_and_turned_ones_do_not(engine, make_radiograph, c
     assert sum(isinstance(o, Assessment) for o in upright) >= 0.8 * len(cases)
     turned = engine.assess([make_radiograph(np.rot90(p).copy()) for p in pixels], AT)
     assert sum(isinstance(o, UnusableRadiograph) for o in turned) >= 0.8 * len(cases)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_lungs_are_widened_as_by_the_textbook(seed: int) -> None:
+    """The quick way of `preprocess` beside scipy's operators, which say what is meant."""
+    disc = np.hypot(*np.mgrid[-6:7, -6:7]) <= 6
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((256, 256)), 1 + 3 * seed)
+    mask = noise > np.quantile(noise, 0.6)
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 8), disc))
+    expected = ndimage.binary_dilation(closed, iterations=2)[8:-8, 8:-8]
+    assert np.array_equal(preprocess._widened(mask), expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (["#"], [(0, 0)]),
+        (["##"], [(0, 0), (0, 1)]),
+        (["###", "###", "###"], [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0)]),
+        (["#..", ".#.", "..#"], [(0, 0), (1, 1), (2, 2), (1, 1)]),
+        (["#.#", ".#."], [(0, 0), (1, 1), (0, 2), (1, 1)]),
+    ],
+)
+def test_an_outline_runs_clockwise_along_the_border(rows: list[str], expected: list[tuple[int, int]]) -> None:
+    part = np.array([[c == "#" for c in row] for row in rows])
+    assert [(int(r), int(c)) for r, c in contours.trace(part)] == expected
