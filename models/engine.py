@@ -114,6 +114,12 @@ class Engine:
         return tuple(self.cards["lungs"].architecture.get("conventions", (CONVENTION,)))
 
     @property
+    def view(self) -> preprocess.View:
+        """What the classifier sees of a radiograph."""
+        view: preprocess.View = self.cards["chest"].architecture.get("view", "lungs")
+        return view
+
+    @property
     def intended_use(self) -> IntendedUse:
         """The part of the classifier's card that the header gate enforces."""
         return self.cards["chest"].intended_use
@@ -210,7 +216,7 @@ class Engine:
             try:
                 if fields[i].implausible is not None and not despite_implausible:
                     raise UnusableRadiograph("lungs-implausible", fields[i].implausible or "")
-                crops[i] = preprocess.to_lung_crop(square, fields[i].mask, side)
+                crops[i] = preprocess.seen(square, fields[i].mask, side, self.view)
             except UnusableRadiograph as refusal:
                 outcomes[i] = refusal
         if crops:

@@ -42,6 +42,16 @@ class Chest(nn.Module):
         self.dropout = nn.Dropout(0.3)
         features: int = self.backbone.num_features  # type: ignore[assignment]
         self.classifier = nn.Linear(features, len(ChestClass))
+        self.holds_statistics = False
+
+    def train(self, mode: bool = True) -> Chest:
+        """Training mode; where it *holds_statistics*, normalisation goes on with the means and variances it has."""
+        super().train(mode)
+        if self.holds_statistics:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, images: torch.Tensor) -> ChestOutput:
         """Score (n, 1, side, side) prepared images."""

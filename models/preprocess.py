@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ LEAST_CONTRAST = 0.02
 """Least distance between the 1st and 99th percentile of the pixels."""
 MARGIN = 0.04
 """Margin around the lungs' bounding box, as a share of its edges."""
+BOX_MARGIN = 0.12
+"""The same for the wider view that keeps what surrounds the lungs."""
 WORKING_SIDE = 256
 """Side of the square picture on which the lung fields are cut out."""
 DISC = (6, 5, 5, 5, 4, 3, 0)
@@ -28,11 +30,18 @@ RIM = (2, 1, 0)
 """The pixels that two steps reach."""
 
 
+View = Literal["lungs", "crop", "box", "whole"]
+"""
+lungs: cropped to the lungs, equalised, grey outside; crop: the same without the grey; box: cropped with a wider margin,
+neither equalised nor greyed; whole: the whole picture.
+"""
+
+
 class LungCrop(NamedTuple):
     """The classifier's view of one radiograph."""
 
     image: npt.NDArray[np.float32]
-    """(side, side) in [0, 1]: lungs equalised, the rest 0.5."""
+    """(side, side) in [0, 1]."""
     lungs: npt.NDArray[np.float32]
     """(side, side) in [0, 1]: the lung mask in the same frame."""
     box: tuple[float, float, float, float]
@@ -89,21 +98,56 @@ def to_lung_crop(
         side: edge of the classifier's input.
         grey_outside: False keeps what lies outside the lungs, for experiments on what it gives away.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) < 8 or len(columns) < 8:
-        raise UnusableRadiograph("lungs-implausible", "no lung field")
-    n = square.shape[0]
-    pad_r, pad_c = MARGIN * (rows[-1] - rows[0] + 1), MARGIN * (columns[-1] - columns[0] + 1)
-    top, bottom = max(0.0, rows[0] - pad_r), min(float(n), rows[-1] + 1 + pad_r)
-    left, right = max(0.0, columns[0] - pad_c), min(float(n), columns[-1] + 1 + pad_c)
+    box = _box(mask, MARGIN)
     soft = np.ones_like(square)
     if grey_outside:
         soft = np.clip(ndimage.gaussian_filter(_widened(mask).astype(np.float32), 1.5), 0, 1)
     equal, seen = np.zeros_like(square), soft > 0
     equal[seen] = _equalised(square[seen], square[mask])
-    image = _cut(soft * equal + (1 - soft) * 0.5, (top, left, bottom, right), side)
-    lungs = _cut(mask.astype(np.float32), (top, left, bottom, right), side)
-    return LungCrop(image, lungs, (top / n, left / n, bottom / n, right / n))
+    image = _cut(soft * equal + (1 - soft) * 0.5, box, side)
+    lungs = _cut(mask.astype(np.float32), box, side)
+    top, left, bottom, right = (edge / square.shape[0] for edge in box)
+    return LungCrop(image, lungs, (top, left, bottom, right))
+
+
+def seen(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], side: int, view: View) -> LungCrop:
+    """What the classifier sees of a picture made by `squared` with its kept lungs, under *view*."""
+    match view:
+        case "lungs":
+            return to_lung_crop(square, mask, side)
+        case "crop":
+            return to_lung_crop(square, mask, side, grey_outside=False)
+        case "box":
+            return to_lung_box(square, mask, side)
+        case "whole":
+            whole = (0.0, 0.0, float(len(square)), float(len(square)))
+            return LungCrop(_cut(square, whole, side), _cut(mask.astype(np.float32), whole, side), (0.0, 0.0, 1.0, 1.0))
+
+
+def to_lung_box(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], side: int) -> LungCrop:
+    """
+    Cut the lungs' surroundings out of a picture, greys as they are: the bounding box with `BOX_MARGIN`, made square.
+
+    Args as `to_lung_crop`'s. What lies outside the lungs is seen, so devices and shoulders can speak; borders, letters
+    and the frame's aspect cannot. On unseen hospitals ImageNet's features read this better than equalised lungs
+    (docs/models/experiments.md).
+    """
+    box = _box(mask, BOX_MARGIN)
+    image, lungs = _cut(square, box, side), _cut(mask.astype(np.float32), box, side)
+    top, left, bottom, right = (edge / square.shape[0] for edge in box)
+    return LungCrop(image, lungs, (top, left, bottom, right))
+
+
+def _box(mask: npt.NDArray[np.bool_], margin: float) -> tuple[float, float, float, float]:
+    """Top, left, bottom, right of the lungs with a margin, in pixels."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) < 8 or len(columns) < 8:
+        raise UnusableRadiograph("lungs-implausible", "no lung field")
+    n = float(mask.shape[0])
+    pad_r, pad_c = margin * (rows[-1] - rows[0] + 1), margin * (columns[-1] - columns[0] + 1)
+    top, bottom = max(0.0, rows[0] - pad_r), min(n, rows[-1] + 1 + pad_r)
+    left, right = max(0.0, columns[0] - pad_c), min(n, columns[-1] + 1 + pad_c)
+    return top, left, bottom, right
 
 
 def _widened(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -20,11 +20,11 @@ from torch import nn
 from models import gate, networks, preprocess
 from models.card import read
 from models.engine import AT_ONCE, CLASSES, WEIGHTS, loaded, lung_maps
+from models.preprocess import View
 from models.training import baselines as from_images
-from models.training import data, loop, transplant
+from models.training import data, linear, loop, transplant
 from models.training.figures import auc
-from models.training.recipe import AUGMENTATIONS, Recipe, View, resized
-from triage.domain.errors import UnusableRadiograph
+from models.training.recipe import AUGMENTATIONS, Recipe, resized
 
 CACHED_SIDE = 192
 
@@ -46,15 +46,18 @@ def train(
         on_save: looks at the averaged network now and then; see `looking_at`.
     """
     torch.manual_seed(plan.seed)
+    labels = torch.tensor([data.label_of(c) for c in cases])
     net = networks.build({**networks.CHEST_ARCHITECTURE, "side": recipe.side})
     if recipe.start == "imagenet":
         if start is None:
             raise ValueError("this recipe starts from ImageNet weights: name them with --weights-from")
         backbone: nn.Module = net.backbone  # type: ignore[assignment]
         backbone.load_state_dict(transplant.from_mobilenet(backbone.state_dict(), start))
-    teacher = from_images.imagenet_network(start) if recipe.anchor and start is not None else None
-    labels = torch.tensor([data.label_of(c) for c in cases])
     weights = balanced(cases)
+    if recipe.head == "fitted":
+        start_head(net, crops, labels, weights, recipe)
+    began = {k: v.clone() for k, v in net.state_dict().items()}
+    teacher = from_images.imagenet_network(start) if recipe.anchor and start is not None else None
     net = net.to(memory_format=torch.channels_last)
 
     def loss_of(net: nn.Module, generator: torch.Generator) -> torch.Tensor:
@@ -69,7 +72,26 @@ def train(
             loss = loss + recipe.anchor * F.mse_loss(out.embedding, wanted) / wanted.var()
         return loss
 
-    return loop.train(net, loss_of, plan, on_save)
+    trained = loop.train(net, loss_of, plan, on_save)
+    with torch.no_grad():
+        for key, value in trained.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(began[key], recipe.kept)
+    return trained
+
+
+def start_head(
+    net: nn.Module, crops: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, recipe: Recipe
+) -> None:
+    """The last layer begins as the linear reader of the untouched features; normalisation keeps its statistics."""
+    assert isinstance(net, networks.Chest)
+    _, embedding = scored(net.eval(), crops, recipe.side)
+    reader = linear.fit(embedding, labels.numpy(), weights.numpy(), penalty=recipe.penalty, classes=len(CLASSES))
+    slope = (reader.weights / reader.sd[:, None]).T
+    with torch.no_grad():
+        net.classifier.weight.copy_(torch.from_numpy(slope))
+        net.classifier.bias.copy_(torch.from_numpy(reader.bias - slope @ reader.mean))
+    net.holds_statistics = True
 
 
 def balanced(cases: Sequence[data.Case]) -> torch.Tensor:
@@ -105,10 +127,10 @@ def cached(
         squares = [preprocess.squared(data.read_pixels(c.path)) for c in some]
         maps = lung_maps(net, squares, side, device=torch.device("cpu"), half=False)
         for case, square, probability in zip(some, squares, maps, strict=True):
-            try:
-                image = seen(square, gate.lung_field(probability), view)
-            except UnusableRadiograph:
+            field = gate.lung_field(probability)
+            if field.implausible is not None:
                 continue
+            image = preprocess.seen(square, field.mask, CACHED_SIDE, view).image
             kept.append(case)
             crops.append((image.clip(0, 1) * 255).round().astype(np.uint8))
     stacked = np.stack(crops)[:, None]
@@ -120,21 +142,6 @@ def cached(
         crops=stacked,
     )
     return kept, torch.from_numpy(stacked)
-
-
-def seen(square: npt.NDArray[np.float32], field: gate.LungField, view: View) -> npt.NDArray[np.float32]:
-    """(CACHED_SIDE, CACHED_SIDE) in [0, 1]: what the classifier sees of a picture under *view*."""
-    if field.implausible is not None:
-        raise UnusableRadiograph("lungs-implausible", field.implausible)
-    match view:
-        case "lungs":
-            return preprocess.to_lung_crop(square, field.mask, CACHED_SIDE).image
-        case "crop":
-            return preprocess.to_lung_crop(square, field.mask, CACHED_SIDE, grey_outside=False).image
-        case "whole":
-            whole = torch.from_numpy(square)[None, None]
-            image: npt.NDArray[np.float32] = resized(whole, CACHED_SIDE)[0, 0].numpy()
-            return image
 
 
 def looking_at(cases: Sequence[data.Case], crops: torch.Tensor, side: int) -> Callable[[nn.Module], str | None]:

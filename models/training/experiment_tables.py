@@ -160,7 +160,7 @@ def page(folder: Path) -> str:
     lines = [
         "# How the classifier is trained: small runs",
         "",
-        "Every run: EfficientNet-B0, 128 px, one processor core, development images only; whole sources left out.",
+        "Every run: EfficientNet-Lite1, 128 px, 160 steps of 32 images, one processor core; whole sources left out.",
         "Each image below is scored by a network that never saw its source, save where a column says *seen*.",
         "Values of several seeds stand side by side. The external role took no part.",
         "",

@@ -9,6 +9,7 @@ was tested on (no image, no identifier), so every table can be made again withou
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -28,7 +29,7 @@ from models.training import chest, data, experiment_tables, linear, loop
 from models.training.recipe import AUGMENTATIONS, Recipe
 
 SIDE = 128
-STEPS = 320
+STEPS = 160
 SEEDS = (1, 2)
 SOURCES = ("nih_cxr14", "shenzhen", "hannover", "web_other")
 UNSEEN = ("shenzhen", "web_other")
@@ -57,17 +58,21 @@ def runs() -> list[Run]:
     wanted: list[Run] = []
     for seed in SEEDS:
         wanted += [Run("augmentation", a, UNSEEN, replace(SMALL, augmentation=a), seed) for a in AUGMENTATIONS]
-        wanted += [Run("input", v, UNSEEN, replace(SMALL, view=v), seed) for v in ("crop", "whole")]
+        wanted += [Run("input", v, UNSEEN, replace(SMALL, view=v), seed) for v in ("lungs", "crop", "whole")]
         starts = {
-            "anchored": replace(SMALL, anchor=1.0),
-            "slow": replace(SMALL, learning_rate=1e-4),
-            "slow, anchored": replace(SMALL, learning_rate=1e-4, anchor=0.3),
-            "slow, whole": replace(SMALL, learning_rate=1e-4, view="whole"),
-            "slow, anchored, whole": replace(SMALL, learning_rate=1e-4, anchor=0.3, view="whole"),
-            "random": replace(SMALL, start="random"),
+            "linear reader alone": replace(SMALL, kept=1.0),
+            "fine-tuned to the end": replace(SMALL, kept=0.0),
+            "mostly the start": replace(SMALL, kept=0.75),
+            "slower": replace(SMALL, learning_rate=1e-4),
+            "faster": replace(SMALL, learning_rate=1e-3),
+            "weak penalty": replace(SMALL, penalty=0.1),
+            "fresh head": replace(SMALL, head="fresh", learning_rate=6e-4, kept=0.0),
+            "random": replace(SMALL, start="random", head="fresh", learning_rate=6e-4, kept=0.0),
         }
         wanted += [Run("start", arm, UNSEEN, recipe, seed) for arm, recipe in starts.items()]
         wanted += [Run("leave-one-source-out", "with tuberculosis", (s,), SMALL, seed) for s in SOURCES]
+        alone = replace(SMALL, kept=1.0)
+        wanted += [Run("leave-one-source-out", "linear reader alone", (s,), alone, seed) for s in SOURCES]
         without = replace(SMALL, tuberculosis=False)
         wanted += [
             Run("leave-one-source-out", "without tuberculosis", (s,), without, seed) for s in SOURCES if s != "shenzhen"
@@ -158,6 +163,16 @@ def _rows(cases: Sequence[data.Case], probability: npt.NDArray[np.float64]) -> l
     ]
 
 
+def _steps(run: Run) -> int:
+    return 0 if run.recipe.kept == 1 else STEPS
+
+
+def _training(run: Run) -> str:
+    """One name for runs that train alike and differ only in what they keep of the start."""
+    asked = json.dumps([run.left_out, run.seed, _steps(run), asdict(replace(run.recipe, kept=0.0))])
+    return hashlib.sha256(asked.encode()).hexdigest()[:16]
+
+
 def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse.Namespace) -> dict[str, Any]:
     """Train *run* and score what it has not seen."""
     cases = [c for held_out in (False, True) for c in data.chest_cases(every, held_out=held_out, licensed=False)]
@@ -174,10 +189,10 @@ def trained_and_scored(run: Run, every: Sequence[data.Case], arguments: argparse
     ]
     tested = [c.source in run.left_out or c.fold == data.HELD_OUT_FOLD for c in cases]
     plan = loop.Plan(
-        steps=STEPS,
+        steps=_steps(run),
         budget_minutes=60,
         seed=run.seed,
-        checkpoint=arguments.scratch / f"{run.name}.checkpoint.safetensors",
+        checkpoint=arguments.scratch / f"{_training(run)}.checkpoint.safetensors",
         resume=True,
         learning_rate=run.recipe.learning_rate,
     )

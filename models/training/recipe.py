@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from models.preprocess import View
 from models.training import augment
 
 Augmentation = Literal["none", "usual", "mixup", "ricap", "combined", "strong"]
-View = Literal["lungs", "crop", "whole"]
 AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "usual", "mixup", "ricap", "combined", "strong")
 
 
@@ -24,26 +24,33 @@ class Recipe:
         augmentation: none; usual (geometry, light, blur, noise, holes); mixup or RICAP alone; combined: usual, then
             mixup or RICAP by turns, as in Nishio et al. 2020; strong: combined, with drawn leads and tubes and with
             sharpness and grain varied far more.
-        view: lungs: cropped to the lungs, equalised, grey outside; crop: the same without the grey; whole: the
-            whole image, stretched.
+        view: what the classifier sees of a picture, as `preprocess.View` says.
         tuberculosis: Shenzhen's tuberculosis images are shown as pneumonia. They are no pneumonia of the usual kind,
             but abnormal lungs from a source whose only other class is normal: without them that source *is* normal.
         anchor: how strongly the embedding is held near that of the frozen ImageNet network which it started from
             (distillation as a regulariser, Li and Hoiem 2016): features that serve many pictures, not one hospital.
         licensed: only images whose written terms permit commercial use.
         start: ImageNet weights of MobileNetV2, which the network contains (`transplant`), or random.
+        head: fresh, or fitted: the last layer begins as a strongly penalised linear reader of the untouched
+            features, and the statistics of normalisation stay ImageNet's, so that training bends good features
+            instead of following a random head away from them (Kumar et al. 2022).
+        penalty: of that linear reader.
+        kept: share of the starting weights in the final ones, a straight line between both (Wortsman et al. 2022).
     """
 
     augmentation: Augmentation = "combined"
-    view: View = "lungs"
+    view: View = "box"
     tuberculosis: bool = True
     licensed: bool = False
     start: Literal["imagenet", "random"] = "imagenet"
     side: int = 160
     batch: int = 32
     smoothing: float = 0.05
-    learning_rate: float = 6e-4
+    learning_rate: float = 4e-4
     anchor: float = 0.0
+    head: Literal["fresh", "fitted"] = "fitted"
+    penalty: float = 10.0
+    kept: float = 0.5
 
     def drawn(
         self, images: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator
