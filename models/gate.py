@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,16 @@ CENTRE = ((0.22, 0.78), (0.25, 0.75))
 """Where the middle between the two lungs may lie: rows, columns."""
 MOST_UNSURE = 0.45
 """Share of the lung area where the network is unsure (0.2 to 0.8)."""
+MOST_CUT = 0.25
+"""Share of the image's top or bottom edge that lungs may run off: a chest cut through runs off more."""
+KNOWN_PERCENTILE = 99.5
+"""Of held-out frontal adults from the sources that the gate was fitted to; the others would be refused."""
+STRANGER_PERCENTILE = 99.0
+"""The same of frontal adults from a source left out."""
+MOST_WIDENED = 1.25
+"""The limit grows no further for strangers' sake: beyond it hardly anything is refused (docs/models/gates.md)."""
+LEAST_LEFT_OUT = 50
+"""Fewer images have no 99th percentile to speak of."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,9 @@ def lung_field(probability: npt.NDArray[np.float32]) -> LungField:
     unsure = float(((probability > 0.2) & (probability < 0.8)).sum() / mask.sum())
     if unsure > MOST_UNSURE:
         return LungField(mask, f"{unsure:.2f} of the lung area unsure")
+    cut = float(max(mask[0].mean(), mask[-1].mean()))
+    if cut > MOST_CUT:
+        return LungField(mask, f"lungs cut off along {cut:.2f} of the image's edge")
     pair = parts if len(parts) == 2 else _halves(parts[0])
     return LungField(mask, _unlike_two_lungs(pair))
 
@@ -149,3 +162,65 @@ class Familiarity:
         deviation = singular[:components] / np.sqrt(len(x))
         over = (gap**2).sum(1) - ((gap @ basis.T) ** 2).sum(1)
         return cls(means, basis / deviation[:, None], basis, float(over.mean()))
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """
+    How unfamiliar one source is to a gate fitted without it.
+
+    Attributes:
+        known: gate scores of held-out frontal adults of the sources it was fitted to.
+        stranger: of the frontal adults of the source left out.
+    """
+
+    known: npt.NDArray[np.float64]
+    stranger: npt.NDArray[np.float64]
+
+    @property
+    def widening(self) -> float:
+        """Times the limit of the known that lets `STRANGER_PERCENTILE` of the strangers pass."""
+        return float(np.percentile(self.stranger, STRANGER_PERCENTILE) / np.percentile(self.known, KNOWN_PERCENTILE))
+
+
+def left_out(
+    embeddings: npt.NDArray[np.floating],
+    labels: npt.NDArray[np.integer],
+    sources: Sequence[str],
+    held_out: npt.NDArray[np.floating],
+    held_out_sources: Sequence[str],
+) -> dict[str, LeftOut]:
+    """
+    Leave one source out of the gate after another; a source with too few images stays in.
+
+    Args:
+        embeddings: (n, features) of the training images, *labels* and *sources* theirs.
+        held_out: (m, features) of frontal adults that nothing was fitted to, *held_out_sources* theirs.
+    """
+    trained, other = np.asarray(sources), np.asarray(held_out_sources)
+    found = {}
+    for source in np.unique(trained):
+        kept, known = trained != source, other != source
+        strangers = np.concatenate([embeddings[~kept], held_out[~known]])
+        if min(len(strangers), int(kept.sum()), int(known.sum())) >= LEAST_LEFT_OUT:
+            familiarity = Familiarity.fit(embeddings[kept], labels[kept])
+            found[str(source)] = LeftOut(familiarity.score(held_out[known]), familiarity.score(strangers))
+    return found
+
+
+def limit_of(held_out: npt.NDArray[np.floating], sources: Mapping[str, LeftOut] | None = None) -> float:
+    """
+    The gate score above which a picture is refused.
+
+    The `KNOWN_PERCENTILE` of held-out frontal adults, widened by what the strangest left-out source would have needed
+    to be let in, at most by `MOST_WIDENED`. Scores of gates fitted without a source have a scale of their own, hence
+    a factor and no difference.
+
+    Args:
+        held_out: (n,) gate scores of frontal adults that nothing was fitted to, with two plausible lungs.
+        sources: what `left_out` found.
+    """
+    needed = [one.widening for one in (sources or {}).values()]
+    return float(np.percentile(held_out, KNOWN_PERCENTILE)) * float(
+        np.clip(max(needed, default=1.0), 1.0, MOST_WIDENED)
+    )
