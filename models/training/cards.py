@@ -34,13 +34,19 @@ LUNG_PREPROCESSING: Mapping[str, Any] = {
     "mean": preprocess.MEAN,
     "sd": preprocess.SD,
 }
-CHEST_PREPROCESSING: Mapping[str, Any] = {
-    "input": "lungs' bounding box with margin, stretched to a square",
-    "grey": "histogram equalised inside the lungs; one flat grey outside the slightly widened lungs",
-    "margin": preprocess.MARGIN,
-    "mean": preprocess.MEAN,
-    "sd": preprocess.SD,
+SEEN: Mapping[str, Mapping[str, Any]] = {
+    "lungs": {
+        "input": "lungs' bounding box with margin, stretched to a square",
+        "grey": "histogram equalised inside the lungs; one flat grey outside the slightly widened lungs",
+        "margin": preprocess.MARGIN,
+    },
+    "box": {
+        "input": "lungs' bounding box with a wide margin, stretched to a square",
+        "grey": "stretched from the 1st to the 99th percentile of the whole image, then standardised",
+        "margin": preprocess.BOX_MARGIN,
+    },
 }
+"""What the classifier is given, by view."""
 LUNG_LIMITS = (
     "Trained on children of 1-5 years and on severely ill adults only; well adults are seen through augmentation.",
     "Mask convention of V7: lung behind the heart and most of the heart's outline count as lung; manual masks that "
@@ -128,8 +134,6 @@ def ship_chest(
     out: Path,
     training: Mapping[str, Any],
     *,
-    architecture: Mapping[str, Any] | None = None,
-    preprocessing: Mapping[str, Any] = CHEST_PREPROCESSING,
     limits: Sequence[str] | None = None,
 ) -> Card:
     """
@@ -138,12 +142,12 @@ def ship_chest(
     Everything is measured with the stored (half precision) weights, through the engine that will serve.
 
     Args:
-        architecture: by default the package's, at the side of the recipe in *training*.
+        training: with the recipe, whose side and view the card's architecture takes.
         limits: by default those of `chest_limits`.
     """
-    if architecture is None:
-        side = training.get("recipe", {}).get("side", networks.CHEST_ARCHITECTURE["side"])
-        architecture = {**networks.CHEST_ARCHITECTURE, "side": side}
+    recipe = training["recipe"]
+    architecture = {**networks.CHEST_ARCHITECTURE, "side": recipe["side"], "view": recipe["view"]}
+    preprocessing = {**SEEN[recipe["view"]], "mean": preprocess.MEAN, "sd": preprocess.SD}
     card = described(
         "chest",
         cases,

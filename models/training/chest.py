@@ -179,6 +179,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default=Recipe.augmentation)
     parser.add_argument("--no-tuberculosis", action="store_true", help="leave Shenzhen's tuberculosis images out")
     parser.add_argument("--side", type=int, default=Recipe.side)
+    parser.add_argument("--view", choices=("box", "lungs"), default=Recipe.view, help="what the classifier sees")
+    parser.add_argument("--kept", type=float, default=Recipe.kept, help="share of the start in the final weights")
 
 
 def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mapping[str, Any]]) -> None:
@@ -195,6 +197,9 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mappin
         tuberculosis=not arguments.no_tuberculosis,
         start="imagenet" if arguments.weights_from else "random",
         side=arguments.side,
+        view=arguments.view,
+        kept=arguments.kept,
+        learning_rate=plan.learning_rate,
     )
     every = data.read_manifest(arguments.cxr)
     cases = data.chest_cases(every, held_out=False, licensed=arguments.licensed)
@@ -203,8 +208,10 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mappin
         cases += [
             c for c in data.tuberculosis_cases(every, held_out=False) if c.is_commercial or not arguments.licensed
         ]
-    kept, crops = cached(cases, arguments.lungs, plan.checkpoint.with_name("crops-train.npz"))
-    kept_out, crops_out = cached(held_out, arguments.lungs, plan.checkpoint.with_name("crops-held-out.npz"))
+    kept, crops = cached(cases, arguments.lungs, plan.checkpoint.with_name("crops-train.npz"), recipe.view)
+    kept_out, crops_out = cached(
+        held_out, arguments.lungs, plan.checkpoint.with_name("crops-held-out.npz"), recipe.view
+    )
     net = train(kept, crops, recipe, plan, arguments.weights_from, looking_at(kept_out, crops_out, recipe.side))
     for end in ("json", "safetensors"):
         if arguments.lungs != arguments.out:

@@ -64,7 +64,6 @@ def runs() -> list[Run]:
             "fine-tuned to the end": replace(SMALL, kept=0.0),
             "mostly the start": replace(SMALL, kept=0.75),
             "slower": replace(SMALL, learning_rate=1e-4),
-            "faster": replace(SMALL, learning_rate=1e-3),
             "weak penalty": replace(SMALL, penalty=0.1),
             "fresh head": replace(SMALL, head="fresh", learning_rate=6e-4, kept=0.0),
             "random": replace(SMALL, start="random", head="fresh", learning_rate=6e-4, kept=0.0),

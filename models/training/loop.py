@@ -46,6 +46,7 @@ def train(
         plan: budget, seed, checkpoint.
         on_save: called with the average at each checkpoint; what it returns is shown.
     """
+    torch.set_flush_denormal(True)  # vanishing values would slow a processor tenfold
     average = torch.optim.swa_utils.AveragedModel(net, avg_fn=None, use_buffers=True)
     step, spent_s = _resume(net, average, plan) if plan.resume and plan.checkpoint.exists() else (0, 0.0)
     optimiser = torch.optim.AdamW(net.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)

@@ -7,8 +7,9 @@ from functools import partial
 
 from models.training import chest, lungs
 from models.training.commands import Commands, add, add_training, how, plan_of
+from models.training.recipe import Recipe
 
-LEARNING_RATES = {"lungs": 1e-3, "chest": 6e-4}
+LEARNING_RATES = {"lungs": 1e-3, "chest": Recipe.learning_rate}
 
 
 def add_command(commands: Commands) -> None:
