@@ -26,7 +26,7 @@ def page(found: Mapping[str, Any]) -> str:
         ),
         Commands([found["made_by"]]),
         *_sets(found),
-        *_limit(found["limit"], found["left_out"]),
+        *_limit(found["limit"], found["left_out"], found["sets"]),
         *_scores(found["scores"]),
         *_lungs(found["lungs_refused"]),
         *_explanation(found["occlusion"], found["outside"]),
@@ -49,7 +49,7 @@ def _sets(found: Mapping[str, Any]) -> list[Block]:
             "made from held-out frontal adults that have two plausible lungs as they came; the photographs of films "
             "are simulated (seen at an angle before a dark room, uneven light, a glare, moiré, a colour cast, blur), "
             "no real ones were at hand. Nor were lateral radiographs of people: the only lateral is one of a dog whose "
-            "tags say thorax. External sets chose nothing."
+            "tags say thorax. The lung network was trained on children. External sets chose nothing."
         ),
         Rows(
             ("set", "should be", "n", "assessed", "refused by pixels", "by lungs", "unfamiliar", "other", "by header"),
@@ -67,7 +67,7 @@ def _set_row(e: Entry) -> tuple[str, ...]:
     return (e["set"], e["should_be"], str(e["n"]), assessed, refused, str(lungs), str(strange), other, header)
 
 
-def _limit(limit: Mapping[str, Any], left_out: Sequence[Entry]) -> list[Block]:
+def _limit(limit: Mapping[str, Any], left_out: Sequence[Entry], sets: Sequence[Entry]) -> list[Block]:
     needed = [
         (source, str(one["images"]), f"{one['widening']:.2f}") for source, one in sorted(limit["sources"].items())
     ]
@@ -77,9 +77,8 @@ def _limit(limit: Mapping[str, Any], left_out: Sequence[Entry]) -> list[Block]:
             f"Rule (`models.gate.limit_of`): the {KNOWN_PERCENTILE}th percentile of held-out frontal adults with two "
             "plausible lungs, widened by the factor that the strangest source would have needed if the gate had been "
             f"fitted without it, so that {STRANGER_PERCENTILE:g} % of its frontal adults pass; at most by "
-            f"{MOST_WIDENED}, for beyond it the score refuses next to nothing. A source with fewer than "
-            f"{LEAST_LEFT_OUT} images is not left out. The classifier itself has seen every source: a hospital that it "
-            "never saw may be stranger still."
+            f"{MOST_WIDENED}, lest nothing be refused any more. A source with fewer than {LEAST_LEFT_OUT} images "
+            "stays in. The classifier itself has seen every source: a hospital that it never saw may be stranger still."
         ),
         Bullets(
             [
@@ -89,6 +88,16 @@ def _limit(limit: Mapping[str, Any], left_out: Sequence[Entry]) -> list[Block]:
             ]
         ),
         Rows(("source left out", "images", "factor needed"), needed),
+        Paragraph("Refused as unfamiliar among pictures with two plausible lungs:"),
+        Rows(
+            ("set", "should be", "at the card's limit", "at the rule's limit"),
+            [
+                (e["set"], e["should_be"], *(f"{unfamiliar[k]} / {unfamiliar['of']}" for k in ("card", "rule")))
+                for e in sets
+                for unfamiliar in [e[BY_LIMIT]]
+                if unfamiliar["of"]
+            ],
+        ),
         Paragraph(f"Refused at the others' {KNOWN_PERCENTILE}th percentile, not widened, by kind of score:"),
         Rows(
             ("kind of score", *sorted({e["source"] for e in left_out})),
@@ -143,7 +152,8 @@ def _explanation(occlusion: Sequence[Entry], outside: Mapping[str, Any]) -> list
             [(e["what"], e["on"], _valued(e), str(e["n"])) for e in occlusion],
         ),
         Paragraph(
-            "Share of the COVID activation outside the lungs, over the assessed pictures of each set; doubtful: above "
+            "Share of the COVID activation outside the lungs, over the assessed pictures of each set in which anything "
+            "speaks for COVID; doubtful: above "
             f"the card's limit of {'none' if limit is None else f'{limit:.3f}'}."
         ),
         Rows(

@@ -73,7 +73,7 @@ def real_sets(
     for source in sorted({c.source for c in external}):
         some = [c for c in external if c.source == source and (c.age is None or c.age >= use.minimum_age_years)]
         sets.append(PictureSet(f"external {source}, frontal adults", cases(some), is_eligible=True))
-    children = [c for c in every if c.role == "paediatric" and c.fold == data.HELD_OUT_FOLD]
+    children = [c for c in every if c.role == "paediatric"]
     folder = corpus / "dicom"
     slices = [
         Path(f) for f in (pydicom.data.get_testdata_file(n, download=False) for n in SLICES) if isinstance(f, str)

@@ -200,7 +200,7 @@ def lungs_refused(
 
 def kind_of(detail: str) -> str:
     """A refusal's words without its number."""
-    return " ".join(w for w in detail.split() if not w[0].isdigit())
+    return " ".join("…" if w[0].isdigit() else w for w in detail.split())
 
 
 def outside_entry(name: str, seen: Seen, limit: float, doubt: float | None) -> Figures:

@@ -99,8 +99,8 @@ def test_the_share_outside_counts_only_what_is_assessed() -> None:
 
 
 def test_a_reason_loses_its_number() -> None:
-    assert kind_of("0.50 of the lung area unsure") == "of the lung area unsure"
-    assert kind_of("lungs centred at column 0.22") == "lungs centred at column"
+    assert kind_of("0.50 of the lung area unsure") == "… of the lung area unsure"
+    assert kind_of("lungs centred at column 0.22") == "lungs centred at column …"
 
 
 @pytest.mark.parametrize("kind", gate_scores.KINDS)
