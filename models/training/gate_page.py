@@ -49,7 +49,7 @@ def _sets(found: Mapping[str, Any]) -> list[Block]:
             "made from held-out frontal adults that have two plausible lungs as they came; the photographs of films "
             "are simulated (seen at an angle before a dark room, uneven light, a glare, moiré, a colour cast, blur), "
             "no real ones were at hand. Nor were lateral radiographs of people: the only lateral is one of a dog whose "
-            "tags say thorax. The lung network was trained on children. External sets chose nothing."
+            "tags say thorax. The lung network was trained on children. Each run adds the external rows to the ledger."
         ),
         Rows(
             ("set", "should be", "n", "assessed", "refused by pixels", "by lungs", "unfamiliar", "other", "by header"),

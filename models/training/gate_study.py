@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from models import gate
 from models.card import Card
 from models.engine import WEIGHTS, Engine
-from models.training import data, gate_explanation, gate_page, gate_scores
+from models.training import data, gate_explanation, gate_page, gate_scores, ledger
 from models.training.commands import Commands, add, add_cxr
 from models.training.figures import share
 from models.training.gate_pictures import CHANGES, CHILDREN, PictureSet, cases, real_sets, spoilt, spoilt_sets
@@ -52,6 +53,7 @@ def add_command(commands: Commands) -> None:
     command.add_argument("--most", type=int, default=80, help="pictures in each set made by spoiling radiographs")
     command.add_argument("--seed", type=int, default=1)
     command.add_argument("--out", type=Path, default=Path("docs/models"))
+    command.add_argument("--ledger", type=Path, default=ledger.LEDGER, help="every look at the external role is added")
     command.add_argument("--write", action="store_true", help="write gates.md, gates.json and gates.svg to --out")
 
 
@@ -60,6 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     engine = Engine.load(arguments.weights, threads=1, runtime="auto")
     every = data.read_manifest(arguments.cxr)
     found, curves = studied(engine, every, arguments)
+    ledger.add_look(arguments.ledger, "gates", engine, external_figures(found["sets"]), datetime.now(UTC))
     page, drawing = gate_page.page(found), gate_page.drawn(curves)
     if not arguments.write:
         Console(width=160).print(page, markup=False, highlight=False)
@@ -166,6 +169,21 @@ def set_entry(name: str, seen: Seen, limit: float, ruled: float, *, is_eligible:
         "assessed": share("assessed", name, int((passes & (seen.header == "")).sum()), n),
         BY_LIMIT: {"card": reasons[BY_LIMIT], "rule": seen.reasons(ruled)[BY_LIMIT], "of": int(seen.has_lungs.sum())},
     }
+
+
+def external_figures(entries: Sequence[Mapping[str, Any]]) -> Figures:
+    """What was seen of the external role, as the ledger keeps it."""
+    return [
+        figure
+        for e in entries
+        if e["set"].startswith("external")
+        for unfamiliar in [e[BY_LIMIT]]
+        for figure in (
+            e["refused_by_pixels"],
+            share("refused as unfamiliar by the card's limit", e["set"], unfamiliar["card"], unfamiliar["of"]),
+            share("refused as unfamiliar by the rule's limit", e["set"], unfamiliar["rule"], unfamiliar["of"]),
+        )
+    ]
 
 
 def lungs_refused(

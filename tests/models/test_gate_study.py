@@ -13,7 +13,8 @@ from models.training import gate_explanation, gate_scores
 from models.training.data import Case
 from models.training.gate_pictures import CHANGES, Item, PictureSet, photographed, spoilt, spread
 from models.training.gate_readings import BY_LIMIT, Seen, read_set, read_sets
-from models.training.gate_study import kind_of, outside_entry, set_entry
+from models.training.gate_study import external_figures, kind_of, outside_entry, set_entry
+from models.training.ledger import HEADLINES
 from tests.models.making import draw_chest
 from triage.domain.errors import UnusableRadiograph
 
@@ -138,3 +139,11 @@ def test_figures_of_occlusion_are_paired() -> None:
     assert found["paired difference", "covid"]["value"] == 1
     assert found["paired difference", "pneumonia and COVID"]["n"] == 10
     assert found["share with the highest activation over the lungs", "covid"]["value"] == 0.5
+
+
+def test_the_ledger_is_told_of_external_sets_alone() -> None:
+    sets = [set_entry(n, seen([1, 2, 3]), 2.5, 3.5, is_eligible=True) for n in ("development", "external somewhere")]
+    told = external_figures(sets)
+    assert {f["on"] for f in told} == {"external somewhere"}
+    assert [round(f["value"] * 3) for f in told] == [1, 1, 0]
+    assert all(f["what"].startswith(HEADLINES) for f in told)
