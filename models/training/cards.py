@@ -18,7 +18,6 @@ from triage.domain.finding import ChestClass
 
 VERSION = "0.2.0"
 SENSITIVITY = 0.90
-GATE_PERCENTILE = 99.5
 DOUBT_PERCENTILE = 97.5
 UNLIMITED = 1e30
 """Gate limit while the gate is still being fitted."""
@@ -162,21 +161,35 @@ def ship_chest(
     shipping.write(out, "chest", net, card, anything.tensors())
     engine = Engine.load(out)
     known = [
-        (data.label_of(c), o.embedding)
+        (data.label_of(c), o.embedding, c.source)
         for c, o in zip(cases, evaluate.readings(engine, cases, "training images"), strict=True)
         if isinstance(o, Reading)
     ]
-    familiarity = gate.Familiarity.fit(np.stack([e for _, e in known]), np.array([k for k, _ in known]))
+    embeddings, labels = np.stack([e for _, e, _ in known]), np.array([k for k, _, _ in known])
+    familiarity = gate.Familiarity.fit(embeddings, labels)
     shipping.write(out, "chest", net, card, familiarity.tensors())
     outcomes = evaluate.readings(Engine.load(out), held_out, "held-out images")
-    card = calibrated(card, held_out, outcomes)
+    asked = [(c.source, o.embedding) for c, o in zip(held_out, outcomes, strict=True) if isinstance(o, Reading)]
+    strangers = gate.left_out(
+        embeddings, labels, [s for _, _, s in known], np.stack([e for _, e in asked]), [s for s, _ in asked]
+    )
+    card = calibrated(card, held_out, outcomes, strangers)
     return shipping.write(out, "chest", net, card, familiarity.tensors())
 
 
 def calibrated(
-    card: Card, cases: Sequence[data.Case], outcomes: Sequence[evaluate.Outcome], on: str = HELD_OUT
+    card: Card,
+    cases: Sequence[data.Case],
+    outcomes: Sequence[evaluate.Outcome],
+    strangers: Mapping[str, gate.LeftOut] | None = None,
+    on: str = HELD_OUT,
 ) -> Card:
-    """The card with temperature, bias, operating point and limits from outcomes of cases that were not trained *on*."""
+    """
+    The card with temperature, bias, operating point and limits from outcomes of cases that were not trained *on*.
+
+    Args:
+        strangers: what `gate.left_out` found; without it no source's strangeness widens the gate's limit.
+    """
     pairs = [(c, o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
     rows = [(data.label_of(c), o) for c, o in pairs]
     labels = np.array([k for k, _ in rows])
@@ -198,6 +211,6 @@ def calibrated(
                 f"{on}: {int((labels == COVID).sum())} COVID images of {patients} patients",
             ),
         ),
-        gate_limit=float(np.percentile([o.gate_score for _, o in rows], GATE_PERCENTILE)),
+        gate_limit=gate.limit_of(np.array([o.gate_score for _, o in rows]), strangers),
         activation_outside_limit=float(np.percentile(outside, DOUBT_PERCENTILE)),
     )

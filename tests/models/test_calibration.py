@@ -84,7 +84,7 @@ def test_the_card_s_operating_point_keeps_its_rule_and_names_its_patients() -> N
     cases = [make_case(image_id=str(i), patient_id=str(i // 3), label=str(CLASSES[k])) for i, k in enumerate(labels)]
     outcomes = [make_reading(logits=logits[i], activation_outside=i / 300) for i in range(300)]
     outcomes[0] = UnusableRadiograph("blank")  # type: ignore[call-overload]
-    card = cards.calibrated(make_card(), cases, outcomes, "some held-out images")
+    card = cards.calibrated(make_card(), cases, outcomes, on="some held-out images")
     said = probabilities(logits[1:], card.temperature, card.bias)[:, COVID]
     is_covid = labels[1:] == COVID
     (point,) = card.operating_points

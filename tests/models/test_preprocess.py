@@ -86,3 +86,23 @@ def test_what_cannot_be_read_is_refused_by_name(pixels: np.ndarray, reason: str)
 def test_no_lungs_no_crop() -> None:
     with pytest.raises(UnusableRadiograph, match="lungs-implausible"):
         preprocess.to_lung_crop(preprocess.squared(draw_chest()), np.zeros((256, 256), bool), 160)
+
+
+def test_the_wider_view_keeps_the_greys_and_leaves_the_border_out() -> None:
+    square = preprocess.squared(draw_chest())
+    lungs = lungs_of(square)
+    marked = square.copy()
+    marked[:8, :60] = 1
+    plain, other = (preprocess.seen(s, lungs, 160, "box") for s in (square, marked))
+    assert np.array_equal(plain.image, other.image)
+    top, left, bottom, right = plain.box
+    middle = square[round(256 * (top + bottom) / 2), round(256 * (left + right) / 2)]
+    assert plain.image[80, 80] == pytest.approx(middle, abs=0.1)
+    narrow = preprocess.seen(square, lungs, 160, "lungs").box
+    assert top < narrow[0]
+    assert bottom > narrow[2]
+
+
+def test_the_whole_view_is_the_whole_picture() -> None:
+    square = preprocess.squared(draw_chest())
+    assert preprocess.seen(square, lungs_of(square), 256, "whole").image == pytest.approx(square, abs=1e-5)

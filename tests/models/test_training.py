@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models import networks
-from models.training import augment, baselines, data, experiments, figures, loop, transplant
+from models.training import augment, baselines, chest, data, experiments, figures, linear, loop, transplant
 from models.training.chest import balanced
 from models.training.recipe import AUGMENTATIONS, Augmentation, Recipe
 
@@ -212,3 +212,45 @@ def test_each_experiment_leaves_out_what_its_name_says() -> None:
     assert len(names) == len(set(names))
     for source in experiments.SOURCES:
         assert any(r.study == "leave-one-source-out" and r.left_out == (source,) for r in experiments.runs())
+
+
+def test_a_fitted_head_says_what_the_linear_reader_of_the_untouched_features_says() -> None:
+    torch.manual_seed(0)
+    recipe = Recipe(side=32, kept=1.0, start="random", penalty=0.1)
+    crops = torch.randint(0, 256, (12, 1, chest.CACHED_SIDE, chest.CACHED_SIDE), dtype=torch.uint8)
+    labels, weights = torch.arange(12) % 3, torch.full((12,), 1 / 12)
+    net = networks.build({**networks.CHEST_ARCHITECTURE, "side": 32})
+    chest.start_head(net, crops, labels, weights, recipe)
+    probability, embedding = chest.scored(net, crops, 32)
+    reader = linear.fit(embedding, labels.numpy(), weights.numpy(), penalty=0.1, classes=3)
+    assert probability == pytest.approx(reader.probabilities(embedding), abs=1e-3)
+
+
+def test_normalisation_keeps_its_statistics_where_it_is_told_to() -> None:
+    torch.manual_seed(0)
+    net = networks.build({**networks.CHEST_ARCHITECTURE, "side": 32})
+    assert isinstance(net, networks.Chest)
+    before = {k: v.clone() for k, v in net.state_dict().items() if "running" in k}
+    net.holds_statistics = True
+    net.train()(torch.randn(4, 1, 32, 32))
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items() if k in before)
+    net.holds_statistics = False
+    net.train()(torch.randn(4, 1, 32, 32))
+    assert not all(torch.equal(v, before[k]) for k, v in net.state_dict().items() if k in before)
+
+
+def test_final_weights_lie_on_the_line_to_the_start(tmp_path: Path) -> None:
+    cases = [make_case(), make_case(label="pneumonia"), make_case(label="covid")] * 4
+    crops = torch.randint(0, 256, (12, 1, chest.CACHED_SIDE, chest.CACHED_SIDE), dtype=torch.uint8)
+
+    def trained(kept: float, steps: int) -> nn.Module:
+        plan = loop.Plan(steps=steps, budget_minutes=1, seed=1, checkpoint=tmp_path / f"{kept}-{steps}.safetensors")
+        recipe = Recipe(side=32, batch=4, start="random", kept=kept)
+        return chest.train(cases, crops, recipe, plan, None)
+
+    start, all_the_way, half_way = trained(0, 0), trained(0, 4), trained(0.5, 4)
+    key = "classifier.weight"
+    first, last, middle = (net.state_dict()[key] for net in (start, all_the_way, half_way))
+    went = (last - first).norm()
+    assert went > 0
+    assert (middle - first).norm() / went == pytest.approx(0.5, abs=0.1)
