@@ -10,15 +10,10 @@ import timm
 import torch
 from torch import nn
 
+from models.plain_unet import PlainUNet
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import ChestClass
 
-LUNG_ARCHITECTURE: Mapping[str, Any] = {
-    "name": "unet",
-    "encoder": "tu-mobilenetv2_100",
-    "decoder_channels": [96, 48, 32, 24, 8],
-    "side": 192,
-}
 CHEST_ARCHITECTURE: Mapping[str, Any] = {"name": "chest", "backbone": "efficientnet_lite1", "side": 160}
 
 
@@ -88,16 +83,20 @@ class ChestEnsemble(nn.Module):
 
 def build(architecture: Mapping[str, Any]) -> nn.Module:
     """The untrained network that a card's *architecture* names."""
+    outputs = len(architecture.get("conventions", ("v7",)))
     match architecture.get("name"):
         case "unet":
             net: nn.Module = smp.Unet(
                 architecture["encoder"],
                 encoder_weights=None,
                 in_channels=1,
-                classes=1,
+                classes=outputs,
                 decoder_channels=list(architecture["decoder_channels"]),
             )
             return net
+        case "plain-unet":
+            a = architecture
+            return PlainUNet(a["depth"], a["width"], a["convolutions"], a["dropout"], outputs)
         case "chest":
             members = [Chest(architecture["backbone"]) for _ in range(int(architecture.get("members", 1)))]
             return ChestEnsemble(members) if len(members) > 1 else members[0]

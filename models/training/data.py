@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,11 @@ Licence classes whose written terms permit commercial use.
 Images that a public body released "to the research community" without a licence text (Shenzhen), and images whose
 author only says that they are open, are not among them: nobody who sells a product could show a permission.
 """
+
+
+CONVENTION_OF = {"stirenko_manual": "manual", "nlm_manual": "manual", "v7": "v7"}
+"""Lung masks by origin: manual ones leave the heart and the mediastinum out, V7's count what lies behind them."""
+MASK_ORIGINS = tuple(CONVENTION_OF)
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,26 @@ def read_manifest(folder: Path) -> list[Case]:
         ]
 
 
-def lung_cases(cases: Iterable[Case]) -> list[Case]:
-    """Cases with a v7 mask under a permissive licence, outside the held-out fold: children and severe adults."""
+def lung_cases(cases: Iterable[Case], *, held_out: bool = False, licensed: bool = True) -> list[Case]:
+    """
+    Cases with a lung mask, outside the external role: those to train on, or those held out.
+
+    Held out are fold 0 and one child in twenty (children have no folds). Where *licensed*, only V7 masks of
+    images whose written terms permit commercial use: children and severely ill adults.
+    """
     return [
         c
         for c in cases
         if c.role in ("dev", "paediatric", "segmentation-only")
-        and c.licence_class == "attribution"
-        and c.fold != HELD_OUT_FOLD
-        and c.mask_of("v7")
+        and _is_held_out(c) is held_out
+        and ((c.is_commercial and c.mask_of("v7")) if licensed else c.mask_of(*MASK_ORIGINS))
     ]
+
+
+def _is_held_out(case: Case) -> bool:
+    if case.role != "paediatric":
+        return case.fold == HELD_OUT_FOLD
+    return hashlib.sha256(case.patient_id.encode()).digest()[0] % 20 == 0
 
 
 def chest_cases(cases: Iterable[Case], *, held_out: bool, licensed: bool = True) -> list[Case]:

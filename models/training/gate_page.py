@@ -78,7 +78,7 @@ def _limit(limit: Mapping[str, Any], left_out: Sequence[Entry], sets: Sequence[E
             "plausible lungs, widened by the factor that the strangest source would have needed if the gate had been "
             f"fitted without it, so that {STRANGER_PERCENTILE:g} % of its frontal adults pass; at most by "
             f"{MOST_WIDENED}, lest nothing be refused any more. A source with fewer than {LEAST_LEFT_OUT} images "
-            "stays in. The classifier itself has seen every source: a hospital that it never saw may be stranger still."
+            "stays in. The classifier itself has seen every source: an unseen hospital may be stranger still."
             " This cap and the lungs' limit at the image's edge were settled on development images, yet with the "
             "tables of 0.1.0 in sight, their external rows too."
         ),

@@ -1,89 +1,227 @@
-"""Training of the lung U-Net."""
+"""Training of the lung networks: one output for each mask convention, an image teaches the one it was drawn by."""
 
 from __future__ import annotations
 
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from rich.progress import track
 from safetensors.torch import load_file
 from torch import nn
 
 from models import networks, preprocess
 from models.training import augment, data, loop
 
-BATCH = 16
-CACHED_SIDE = 224
-ADULT_SHARE = 0.4
-"""Share of each batch drawn from adults (few, severe); the rest are children."""
-SPOILT_SHARE = 0.08
-"""Share of each batch that is no upright radiograph, to be answered with an empty mask."""
+CACHED_SIDE = 256
+CONVENTIONS = ("manual", "v7")
+Group = Literal["manual", "severe", "child"]
+GROUPS: tuple[Group, ...] = ("manual", "severe", "child")
 
 
-def train(cases: list[data.Case], plan: loop.Plan, weights_from: Path | None) -> nn.Module:
-    """Train on the v7 masks of *cases*; the encoder starts from ImageNet weights where given."""
+@dataclass(frozen=True)
+class Settings:
+    """
+    How a lung network is made and trained: what the search tunes (`tune`).
+
+    Attributes:
+        network: plain-unet, the baseline's kind, or unet with the MobileNetV2 encoder.
+        decoder: channels of the widest decoder stage of the unet; each later one has half, at least 8.
+        depth, width, dropout: of the plain U-Net.
+        loss: cross-entropy plus soft Dice, or plus Tversky's index that counts missed lung more (Salehi et al. 2017).
+        missed: weight of missed lung in Tversky's index; what was found too much weighs the rest to 1.
+        opacities: most soft white blobs drawn over an image, as consolidation or a device would lie.
+        light: strength of gamma, contrast and brightness.
+        scale: largest zoom either way.
+        severe: share of each batch drawn from severely ill adults; the rest are children.
+        manual: share drawn from the manual masks.
+        spoilt: share of each batch that is no upright radiograph, to be answered with empty masks.
+    """
+
+    network: Literal["plain-unet", "unet"] = "unet"
+    decoder: int = 128
+    depth: int = 4
+    width: int = 12
+    dropout: float = 0.0
+    side: int = 192
+    batch: int = 16
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    loss: Literal["dice", "tversky"] = "dice"
+    missed: float = 0.5
+    opacities: int = 3
+    light: float = 1.0
+    scale: float = 1.45
+    severe: float = 0.3
+    manual: float = 0.4
+    spoilt: float = 0.08
+
+    def architecture(self, conventions: Sequence[str]) -> Mapping[str, Any]:
+        """What the card says and `networks.build` takes."""
+        common = {"side": self.side, "conventions": list(conventions)}
+        if self.network == "unet":
+            decoder = [max(self.decoder >> i, 8) for i in range(5)]
+            return {"name": "unet", "encoder": "tu-mobilenetv2_100", "decoder_channels": decoder, **common}
+        plain = {"depth": self.depth, "width": self.width, "convolutions": 2, "dropout": self.dropout}
+        return {"name": "plain-unet", **plain, **common}
+
+
+BASELINE = Settings(network="plain-unet", opacities=0, light=0.6, scale=1.2)
+"""The paper's baseline is a plain U-Net with usual augmentation; its exact sizes were not to be had, these are ours."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """
+    What is trained on, in memory.
+
+    Attributes:
+        images: (n, 1, CACHED_SIDE, CACHED_SIDE) uint8.
+        masks: (n, conventions, CACHED_SIDE, CACHED_SIDE) uint8.
+        known: (n, conventions): whether there is such a mask.
+        group: (n,) index in `GROUPS`.
+    """
+
+    images: torch.Tensor
+    masks: torch.Tensor
+    known: torch.Tensor
+    group: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def where(self, rows: torch.Tensor) -> Pictures:
+        """Some of them."""
+        return Pictures(self.images[rows], self.masks[rows], self.known[rows], self.group[rows])
+
+
+def train(
+    pictures: Pictures,
+    settings: Settings,
+    conventions: Sequence[str],
+    plan: loop.Plan,
+    start: Path | None,
+    on_save: Callable[[nn.Module], str | None] = lambda _: None,
+) -> nn.Module:
+    """Train on *pictures*; the MobileNetV2 encoder starts from ImageNet weights where given."""
     torch.manual_seed(plan.seed)
-    side = int(networks.LUNG_ARCHITECTURE["side"])
-    net = networks.build(networks.LUNG_ARCHITECTURE)
-    if weights_from is not None:
-        start_encoder(net, weights_from)
-    images, masks = cached(cases)
-    child = torch.tensor([i for i, c in enumerate(cases) if c.role == "paediatric"])
-    adult = torch.tensor([i for i, c in enumerate(cases) if c.role != "paediatric"])
-    adults = round(BATCH * ADULT_SHARE)
+    net = networks.build(settings.architecture(conventions))
+    if start is not None and settings.network == "unet":
+        start_encoder(net, start)
     net = net.to(memory_format=torch.channels_last)
+    weights = drawing_weights(pictures.group, settings)
 
     def loss_of(net: nn.Module, generator: torch.Generator) -> torch.Tensor:
-        chosen = torch.cat(
-            [
-                adult[torch.randint(len(adult), (adults,), generator=generator)],
-                child[torch.randint(len(child), (BATCH - adults,), generator=generator)],
-            ]
-        )
-        picture, target = drawn(images[chosen].float() / 255, masks[chosen].float() / 255, side, generator)
+        chosen = torch.multinomial(weights, settings.batch, replacement=True, generator=generator)
+        some = pictures.where(chosen)
+        picture, target, known = drawn(some, settings, generator)
         logits = net(preprocess.standardised(picture).contiguous(memory_format=torch.channels_last))
-        return dice_and_entropy(logits, target)
+        return agreement_loss(logits.float(), target, known, settings)
 
-    return loop.train(net, loss_of, plan)
+    return loop.train(net, loss_of, plan, on_save)
+
+
+def drawing_weights(group: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """How often each picture is drawn; groups that are not there leave their share to the others."""
+    shares = {"manual": settings.manual, "severe": settings.severe}
+    shares["child"] = max(1 - sum(shares.values()), 0.05)
+    weights = torch.zeros(len(group), dtype=torch.float64)
+    for i, name in enumerate(GROUPS):
+        mine = group == i
+        if mine.any():
+            weights[mine] = shares[name] / int(mine.sum())
+    return weights
 
 
 def drawn(
-    images: torch.Tensor, masks: torch.Tensor, side: int, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One augmented batch: pictures in about [0, 1] and their masks."""
-    theta = augment.geometry(len(images), generator, scale=1.45, aspect=1.2, degrees=12, shift=0.12)
-    both = augment.warp(torch.cat([images, masks], dim=1), theta)
-    both = F.interpolate(both, size=(side, side), mode="bilinear", align_corners=False)
-    picture, target = both[:, :1], (both[:, 1:] > 0.5).float()
-    picture = augment.degrade(augment.light(augment.opacities(picture, generator), generator), generator)
-    spoilt = torch.rand(len(images), generator=generator) < SPOILT_SHARE
+    some: Pictures, settings: Settings, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One augmented batch: pictures in about [0, 1], their masks, and which of these are known."""
+    theta = augment.geometry(len(some), generator, scale=settings.scale, aspect=1.2, degrees=12, shift=0.12)
+    both = augment.warp(torch.cat([some.images.float() / 255, some.masks.float() / 255], dim=1), theta)
+    both = F.interpolate(both, size=(settings.side, settings.side), mode="bilinear", antialias=True)
+    picture, target, known = both[:, :1], (both[:, 1:] > 0.5).float(), some.known
+    if settings.opacities:
+        picture = augment.opacities(picture, generator, settings.opacities)
+    picture = augment.degrade(augment.light(picture, generator, settings.light), generator)
+    spoilt = torch.rand(len(some), generator=generator) < settings.spoilt
     if spoilt.any():
-        picture, target = picture.clone(), target.clone()
+        picture, target, known = picture.clone(), target.clone(), known.clone()
         picture[spoilt] = augment.spoil(picture[spoilt], generator)
-        target[spoilt] = 0
-    return picture, target
+        target[spoilt], known[spoilt] = 0, True
+    return picture, target, known
 
 
-def dice_and_entropy(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy plus one minus soft Dice, averaged over images."""
+def agreement_loss(logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Cross-entropy plus one minus overlap, averaged over the masks that are *known* (n, conventions)."""
+    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean((2, 3))
     probability = torch.sigmoid(logits)
-    overlap = (probability * target).sum((1, 2, 3))
-    dice = (2 * overlap + 50) / (probability.sum((1, 2, 3)) + target.sum((1, 2, 3)) + 50)
-    return F.binary_cross_entropy_with_logits(logits, target) + (1 - dice).mean()
+    both = (probability * target).sum((2, 3))
+    missed, too_much = target.sum((2, 3)) - both, probability.sum((2, 3)) - both
+    weight = settings.missed if settings.loss == "tversky" else 0.5
+    overlap = (both + 25) / (both + weight * missed + (1 - weight) * too_much + 25)
+    counted = known.float()
+    return ((entropy + 1 - overlap) * counted).sum() / counted.sum().clamp(min=1)
 
 
-def cached(cases: list[data.Case]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(n, 1, side, side) uint8 pictures and masks."""
-    images, masks = [], []
-    for case in cases:
-        path = case.mask_of("v7")
-        assert path is not None
-        images.append((preprocess.squared(data.read_pixels(case.path), CACHED_SIDE) * 255).round().astype(np.uint8))
-        mask = torch.from_numpy(data.read_mask(path)).float()[None, None]
-        small = F.interpolate(mask, size=(CACHED_SIDE, CACHED_SIDE), mode="bilinear", antialias=True)
-        masks.append((small[0, 0].numpy() * 255).round().astype(np.uint8))
-    return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(masks))[:, None]
+def cached(cases: Sequence[data.Case], conventions: Sequence[str]) -> Pictures:
+    """Read and shrink every picture with its masks."""
+    images, masks, known, group = [], [], [], []
+    for case in track(cases, "reading pictures and masks"):
+        images.append(np.rint(preprocess.squared(data.read_pixels(case.path), CACHED_SIDE) * 255).astype(np.uint8))
+        paths = {data.CONVENTION_OF[origin]: path for origin, path in case.masks if origin in data.CONVENTION_OF}
+        known.append([c in paths for c in conventions])
+        masks.append(np.stack([_small(paths.get(c)) for c in conventions]))
+        name: Group = "child" if case.role == "paediatric" else "manual" if "manual" in paths else "severe"
+        group.append(GROUPS.index(name))
+    return Pictures(
+        torch.from_numpy(np.stack(images))[:, None],
+        torch.from_numpy(np.stack(masks)),
+        torch.tensor(known),
+        torch.tensor(group),
+    )
+
+
+def _small(path: Path | None) -> npt.NDArray[np.uint8]:
+    if path is None:
+        return np.zeros((CACHED_SIDE, CACHED_SIDE), np.uint8)
+    mask = torch.from_numpy(data.read_mask(path)).float()[None, None]
+    small = F.interpolate(mask, size=(CACHED_SIDE, CACHED_SIDE), mode="bilinear", antialias=True)
+    grey: npt.NDArray[np.uint8] = np.rint(small[0, 0].numpy() * 255).astype(np.uint8)
+    return grey
+
+
+def held_out_dice(net: nn.Module, pictures: Pictures, side: int) -> torch.Tensor:
+    """(n, conventions) Dice at the network's size; NaN where there is no such mask."""
+    net.eval()
+    found = []
+    for first in range(0, len(pictures), 32):
+        some = pictures.where(torch.arange(first, min(first + 32, len(pictures))))
+        both = torch.cat([some.images, some.masks], 1).float() / 255
+        both = F.interpolate(both, size=(side, side), mode="bilinear", antialias=True)
+        with torch.inference_mode():
+            said = net(preprocess.standardised(both[:, :1])) > 0
+        truth = both[:, 1:] > 0.5
+        dice = 2 * (said & truth).sum((2, 3)) / (said.sum((2, 3)) + truth.sum((2, 3))).clamp(min=1)
+        found.append(torch.where(some.known, dice, torch.nan))
+    return torch.cat(found)
+
+
+def merit(dice: torch.Tensor) -> float:
+    """Over conventions, the mean of mean Dice and of the worst tenth's mean: the paper's gain is robustness."""
+    each = []
+    for column in dice.T:
+        values = column[~column.isnan()].sort().values
+        if len(values):
+            each.append((values.mean() + values[: max(len(values) // 10, 1)].mean()) / 2)
+    return float(torch.stack(each).mean())
 
 
 def start_encoder(net: nn.Module, weights: Path) -> None:
@@ -93,3 +231,49 @@ def start_encoder(net: nn.Module, weights: Path) -> None:
     encoder = net.encoder.model  # type: ignore[union-attr]
     wanted = encoder.state_dict()  # type: ignore[union-attr]
     encoder.load_state_dict({k: stored[k] for k in wanted})  # type: ignore[union-attr]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `train lungs` beside those of every training."""
+    parser.add_argument("--network", choices=("optimised", "baseline"), default="optimised")
+    parser.add_argument("--settings", type=Path, help="JSON that `tune` wrote; its best settings train the network")
+    parser.add_argument("--side", type=int, default=Settings.side)
+    parser.add_argument("--licensed", action="store_true", help="only images and masks that may be used commercially")
+
+
+def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[loop.Plan], Mapping[str, Any]]) -> None:
+    """Train one lung network and write it with its card: `lungs`, or `lungs-baseline`."""
+    from models.training import cards
+
+    is_baseline = arguments.network == "baseline"
+    settings = BASELINE if is_baseline else Settings()
+    if is_baseline:
+        arguments.weights_from = None
+    elif arguments.settings:
+        settings = Settings(**json.loads(arguments.settings.read_text())["best"])
+    settings = replace(settings, side=arguments.side)
+    conventions = CONVENTIONS[1:] if arguments.licensed else CONVENTIONS
+    name = "lungs-baseline" if is_baseline else "lungs"
+    plan = replace(
+        plan,
+        checkpoint=plan.checkpoint.with_name(f"{name}.checkpoint.safetensors"),
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+    )
+    every = data.read_manifest(arguments.cxr)
+    cases = data.lung_cases(every, licensed=arguments.licensed)
+    held_out = cached(data.lung_cases(every, held_out=True, licensed=arguments.licensed), conventions)
+
+    def look(net: nn.Module) -> str:
+        dice = held_out_dice(net, held_out, settings.side)
+        return "held-out Dice " + " ".join(f"{c} {dice[:, i].nanmean():.4f}" for i, c in enumerate(conventions))
+
+    net = train(cached(cases, conventions), settings, conventions, plan, arguments.weights_from, look)
+    cards.ship_lungs(
+        net,
+        cases,
+        arguments.out,
+        {**how(plan), "settings": asdict(settings)},
+        name=name,
+        architecture=settings.architecture(conventions),
+    )

@@ -9,7 +9,7 @@ from models.training import chest, lungs
 from models.training.commands import Commands, add, add_training, how, plan_of
 from models.training.recipe import Recipe
 
-LEARNING_RATES = {"lungs": 1e-3, "chest": Recipe.learning_rate}
+LEARNING_RATES = {"lungs": lungs.Settings.learning_rate, "chest": Recipe.learning_rate}
 
 
 def add_command(commands: Commands) -> None:
@@ -17,8 +17,7 @@ def add_command(commands: Commands) -> None:
     networks = commands.add_parser("train", help="train one network").add_subparsers(required=True)
     command = add(networks, "lungs", "train the lung U-Net and write it with its card", train_lungs)
     add_training(command)
-    if hasattr(lungs, "add_options"):
-        lungs.add_options(command)
+    lungs.add_options(command)
     command = add(networks, "chest", "train the classifier, calibrate it and write it with its card", train_chest)
     add_training(command)
     chest.add_options(command)
@@ -27,14 +26,7 @@ def add_command(commands: Commands) -> None:
 def train_lungs(arguments: argparse.Namespace) -> None:
     """Train the lung U-Net and write it with its card."""
     plan = plan_of(arguments, "lungs", LEARNING_RATES["lungs"])
-    if hasattr(lungs, "run"):
-        lungs.run(arguments, plan, partial(how, arguments, plan))
-        return
-    from models.training import cards, data
-
-    cases = data.lung_cases(data.read_manifest(arguments.cxr))
-    net = lungs.train(cases, plan, arguments.weights_from)
-    cards.ship_lungs(net, cases, arguments.out, how(arguments, plan))
+    lungs.run(arguments, plan, partial(how, arguments))
 
 
 def train_chest(arguments: argparse.Namespace) -> None:

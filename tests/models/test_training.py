@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from models import networks
-from models.training import augment, baselines, chest, data, experiments, figures, linear, loop, transplant
+from models.training import augment, baselines, chest, data, experiments, figures, linear, loop, lungs, transplant
 from models.training.chest import balanced
 from models.training.recipe import AUGMENTATIONS, Augmentation, Recipe
 
@@ -174,7 +174,11 @@ def test_training_stops_within_its_budget(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_either_network_stays_under_20_mb() -> None:
-    for architecture in (networks.LUNG_ARCHITECTURE, networks.CHEST_ARCHITECTURE):
+    for architecture in (
+        lungs.Settings().architecture(lungs.CONVENTIONS),
+        lungs.BASELINE.architecture(lungs.CONVENTIONS),
+        networks.CHEST_ARCHITECTURE,
+    ):
         size = sum(t.numel() for t in networks.build(architecture).state_dict().values())
         assert 2 * 2 * size < 20_000_000, "two states in half precision"
 
