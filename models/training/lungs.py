@@ -179,14 +179,20 @@ def cached(cases: Sequence[data.Case], conventions: Sequence[str]) -> Pictures:
         paths = {data.CONVENTION_OF[origin]: path for origin, path in case.masks if origin in data.CONVENTION_OF}
         known.append([c in paths for c in conventions])
         masks.append(np.stack([_small(paths.get(c)) for c in conventions]))
-        name: Group = "child" if case.role == "paediatric" else "manual" if "manual" in paths else "severe"
-        group.append(GROUPS.index(name))
+        group.append(GROUPS.index(group_of(case)))
     return Pictures(
         torch.from_numpy(np.stack(images))[:, None],
         torch.from_numpy(np.stack(masks)),
         torch.tensor(known),
         torch.tensor(group),
     )
+
+
+def group_of(case: data.Case) -> Group:
+    """Which share of a batch the case belongs to."""
+    if case.role == "paediatric":
+        return "child"
+    return "severe" if case.mask_of("v7") else "manual"
 
 
 def _small(path: Path | None) -> npt.NDArray[np.uint8]:

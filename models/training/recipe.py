@@ -50,7 +50,7 @@ class Recipe:
     anchor: float = 0.0
     head: Literal["fresh", "fitted"] = "fitted"
     penalty: float = 10.0
-    kept: float = 0.5
+    kept: float = 0.75
 
     def drawn(
         self, images: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator
