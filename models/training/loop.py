@@ -14,8 +14,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-AVERAGE_OVER_STEPS = 100
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -29,6 +27,8 @@ class Plan:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     save_every_s: float = 60
+    average_over: int = 100
+    """Steps that the moving average looks back on: short runs need a shorter memory."""
 
 
 def train(
@@ -68,7 +68,7 @@ def train(
             nn.utils.clip_grad_norm_(net.parameters(), 2.0)
             optimiser.step()
             step += 1
-            _follow(average, net, step)
+            _follow(average, net, step, plan.average_over)
             smooth = float(loss.detach()) if smooth == 0 else 0.98 * smooth + 0.02 * float(loss.detach())
             progress.update(task, completed=step, description=f"loss {smooth:.4f}")
             if time.monotonic() - saved_at > plan.save_every_s:
@@ -95,8 +95,8 @@ def _schedule(share: float) -> float:
 
 
 @torch.no_grad()
-def _follow(average: torch.optim.swa_utils.AveragedModel, net: nn.Module, step: int) -> None:
-    keep = min(1 - 1 / AVERAGE_OVER_STEPS, step / (step + 10))
+def _follow(average: torch.optim.swa_utils.AveragedModel, net: nn.Module, step: int, over: int) -> None:
+    keep = min(1 - 1 / over, step / (step + 10))
     for mine, new in zip(average.module.state_dict().values(), net.state_dict().values(), strict=True):
         if mine.is_floating_point():
             mine.lerp_(new, 1 - keep)

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from models import networks, preprocess
 from models.training import augment, data, loop
 
 CACHED_SIDE = 256
+LOOK_EVERY_S = 200.0
 CONVENTIONS = ("manual", "v7")
 Group = Literal["manual", "severe", "child"]
 GROUPS: tuple[Group, ...] = ("manual", "severe", "child")
@@ -43,6 +45,7 @@ class Settings:
         severe: share of each batch drawn from severely ill adults; the rest are children.
         manual: share drawn from the manual masks.
         spoilt: share of each batch that is no upright radiograph, to be answered with empty masks.
+        coarse: share of the steps and of the budget that is trained at half the side, before the rest at the full one.
     """
 
     network: Literal["plain-unet", "unet"] = "unet"
@@ -51,7 +54,7 @@ class Settings:
     width: int = 12
     dropout: float = 0.0
     side: int = 192
-    batch: int = 16
+    batch: int = 8
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     loss: Literal["dice", "tversky"] = "dice"
@@ -62,6 +65,7 @@ class Settings:
     severe: float = 0.3
     manual: float = 0.4
     spoilt: float = 0.08
+    coarse: float = 0.0
 
     def architecture(self, conventions: Sequence[str]) -> Mapping[str, Any]:
         """What the card says and `networks.build` takes."""
@@ -110,7 +114,12 @@ def train(
     start: Path | None,
     on_save: Callable[[nn.Module], str | None] = lambda _: None,
 ) -> nn.Module:
-    """Train on *pictures*; the MobileNetV2 encoder starts from ImageNet weights where given."""
+    """
+    Train on *pictures*, coarsely first where the settings say so; a resumed run goes on in the stage it was in.
+
+    Args:
+        start: ImageNet weights for the MobileNetV2 encoder of a `unet`.
+    """
     torch.manual_seed(plan.seed)
     net = networks.build(settings.architecture(conventions))
     if start is not None and settings.network == "unet":
@@ -118,14 +127,28 @@ def train(
     net = net.to(memory_format=torch.channels_last)
     weights = drawing_weights(pictures.group, settings)
 
-    def loss_of(net: nn.Module, generator: torch.Generator) -> torch.Tensor:
+    def loss_of(net: nn.Module, generator: torch.Generator, side: int = settings.side) -> torch.Tensor:
         chosen = torch.multinomial(weights, settings.batch, replacement=True, generator=generator)
         some = pictures.where(chosen)
-        picture, target, known = drawn(some, settings, generator)
-        logits = net(preprocess.standardised(picture).contiguous(memory_format=torch.channels_last))
+        picture, target, known = drawn(some, replace(settings, side=side), generator)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(preprocess.standardised(picture).contiguous(memory_format=torch.channels_last))
         return agreement_loss(logits.float(), target, known, settings)
 
+    before, plan = stages(plan, settings.coarse)
+    if before:
+        net = loop.train(net, partial(loss_of, side=settings.side // 2), before, on_save)
     return loop.train(net, loss_of, plan, on_save)
+
+
+def stages(plan: loop.Plan, coarse: float) -> tuple[loop.Plan | None, loop.Plan]:
+    """The plan of the coarse stage, where there is one, and what it leaves of *plan*."""
+    if not coarse:
+        return None, plan
+    steps, minutes = round(coarse * plan.steps), coarse * plan.budget_minutes
+    apart = plan.checkpoint.with_name(f"coarse-{plan.checkpoint.name}")
+    rest = replace(plan, steps=plan.steps - steps, budget_minutes=plan.budget_minutes - minutes)
+    return replace(plan, steps=steps, budget_minutes=minutes, checkpoint=apart), rest
 
 
 def drawing_weights(group: torch.Tensor, settings: Settings) -> torch.Tensor:
@@ -244,6 +267,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--network", choices=("optimised", "baseline"), default="optimised")
     parser.add_argument("--settings", type=Path, help="JSON that `tune` wrote; its best settings train the network")
     parser.add_argument("--side", type=int, default=Settings.side)
+    parser.add_argument("--coarse", type=float, default=0.4, help="share of the run at half the side, before the rest")
     parser.add_argument("--licensed", action="store_true", help="only images and masks that may be used commercially")
 
 
@@ -257,7 +281,7 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[loop.Plan
         arguments.weights_from = None
     elif arguments.settings:
         settings = Settings(**json.loads(arguments.settings.read_text())["best"])
-    settings = replace(settings, side=arguments.side)
+    settings = replace(settings, side=arguments.side, coarse=arguments.coarse)
     conventions = CONVENTIONS[1:] if arguments.licensed else CONVENTIONS
     name = "lungs-baseline" if is_baseline else "lungs"
     plan = replace(
@@ -265,21 +289,28 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[loop.Plan
         checkpoint=plan.checkpoint.with_name(f"{name}.checkpoint.safetensors"),
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
+        save_every_s=LOOK_EVERY_S,
     )
     every = data.read_manifest(arguments.cxr)
     cases = data.lung_cases(every, licensed=arguments.licensed)
-    held_out = cached(data.lung_cases(every, held_out=True, licensed=arguments.licensed), conventions)
+    held_out = cached(data.lung_cases(every, held_out=True, licensed=arguments.licensed)[::3], conventions)
 
     def look(net: nn.Module) -> str:
         dice = held_out_dice(net, held_out, settings.side)
         return "held-out Dice " + " ".join(f"{c} {dice[:, i].nanmean():.4f}" for i, c in enumerate(conventions))
 
     net = train(cached(cases, conventions), settings, conventions, plan, arguments.weights_from, look)
+    training = {**how(plan), "settings": asdict(settings)}
+    before, _ = stages(plan, settings.coarse)
+    if before:
+        steps, spent_s = loop.progress_of(before.checkpoint)
+        minutes = round(training["took_minutes"] + spent_s / 60, 1)
+        training |= {"took_minutes": minutes, "steps": training["steps"] + steps, "of_these_at_half_the_side": steps}
     cards.ship_lungs(
         net,
         cases,
         arguments.out,
-        {**how(plan), "settings": asdict(settings)},
+        training,
         name=name,
         architecture=settings.architecture(conventions),
     )
