@@ -16,6 +16,8 @@ COMMANDS = {
     "gates": ("models.training.gate_study", "measure what the gates refuse"),
     "evaluate": ("models.training.evaluate", "recompute the cards' figures from stored weights"),
     "external-validation": ("models.training.external", "run the shipped engine on the external role"),
+    "lung-study": ("models.training.lung_study", "measure and draw the lung networks alone"),
+    "lung-page": ("models.training.lung_page", "write the page of the lung networks from their cards"),
     "card": ("models.training.card_page", "render the model cards as pages"),
     "predict": ("models.predict", "run the shipped networks on a folder of radiographs"),
 }

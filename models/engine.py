@@ -273,15 +273,26 @@ class Engine:
 
 
 def lung_maps(
-    net: nn.Module, squares: Sequence[npt.NDArray[np.float32]], side: int, *, device: torch.device, half: bool
+    net: nn.Module,
+    squares: Sequence[npt.NDArray[np.float32]],
+    side: int,
+    *,
+    device: torch.device,
+    half: bool,
+    output: int = -1,
 ) -> list[npt.NDArray[np.float32]]:
-    """A network's lung probability maps of pictures made by `preprocess.squared`, in the same frame; for training."""
+    """
+    A network's lung probability maps of pictures made by `preprocess.squared`, in the same frame; for training.
+
+    Args:
+        output: which of the network's mask conventions; the last is `CONVENTION` in every network made here.
+    """
 
     def run(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
             return (net(images.to(device).contiguous(memory_format=torch.channels_last)).float().cpu(),)
 
-    return [several[0] for several in _maps(run, squares, side)]
+    return [several[output] for several in _maps(run, squares, side)]
 
 
 def _maps(run: runtimes.Run, squares: Sequence[npt.NDArray[np.float32]], side: int) -> list[npt.NDArray[np.float32]]:

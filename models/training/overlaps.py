@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from rich.progress import track
 
 from models import gate, preprocess
 from models.card import read, verified_weights
-from models.engine import AT_ONCE, Engine, loaded, lung_maps
+from models.engine import AT_ONCE, CONVENTION, loaded, lung_maps
 from models.training import data
 from models.training.figures import entry
 from models.training.scores import Figures, part_of, resampled
@@ -28,7 +28,14 @@ BASELINE = "lungs-baseline"
 class Segmenter(Protocol):
     """What finds lungs: the engine, or one lung network alone."""
 
-    def lung_probability(self, squares: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    @property
+    def conventions(self) -> tuple[str, ...]:
+        """The mask conventions that it knows."""
+        ...
+
+    def lung_probability(
+        self, squares: Sequence[npt.NDArray[np.float32]], convention: str = CONVENTION
+    ) -> list[npt.NDArray[np.float32]]:
         """Lung probability maps of pictures made by `preprocess.squared`, in the same frame."""
         ...
 
@@ -37,57 +44,76 @@ class LungNetwork:
     """One lung network of a folder, run alone in full precision."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        card, _ = read(folder / f"{name}.json")
-        stored = safetensors.torch.load(verified_weights(folder / f"{name}.safetensors", card))
-        self._net = loaded(card, stored).eval().to(memory_format=torch.channels_last)
-        self._side = int(card.architecture["side"])
+        self.card, self.identity = read(folder / f"{name}.json")
+        stored = safetensors.torch.load(verified_weights(folder / f"{name}.safetensors", self.card))
+        self._net = loaded(self.card, stored).eval().to(memory_format=torch.channels_last)
+        self._side = int(self.card.architecture["side"])
 
-    def lung_probability(self, squares: Sequence[npt.NDArray[np.float32]]) -> list[npt.NDArray[np.float32]]:
+    @property
+    def conventions(self) -> tuple[str, ...]:
+        """The mask conventions that it knows, in the order of its outputs."""
+        return tuple(self.card.architecture.get("conventions", (CONVENTION,)))
+
+    def lung_probability(
+        self, squares: Sequence[npt.NDArray[np.float32]], convention: str = CONVENTION
+    ) -> list[npt.NDArray[np.float32]]:
         """Lung probability maps of pictures made by `preprocess.squared`, in the same frame."""
-        return lung_maps(self._net, squares, self._side, device=torch.device("cpu"), half=False)
+        output = self.conventions.index(convention)
+        return lung_maps(self._net, squares, self._side, device=torch.device("cpu"), half=False, output=output)
 
 
-def role_figures(engine: Engine, folder: Path, every: Sequence[data.Case], role: str) -> dict[str, Figures]:
-    """By card: the shipped lungs' figures, and where a baseline network lies in *folder* its own and the difference."""
-    has_baseline = (folder / f"{BASELINE}.json").exists()
-    found: dict[str, Figures] = {"lungs": [], **({BASELINE: []} if has_baseline else {})}
+def role_figures(segmenter: Segmenter, folder: Path, every: Sequence[data.Case], role: str) -> dict[str, Figures]:
+    """
+    By card: the shipped lungs' figures, and where a baseline network lies in *folder* its own and the difference.
+
+    Each set is judged by the output of its own mask convention (`answer_for`).
+    """
+    baseline = LungNetwork(folder, BASELINE) if (folder / f"{BASELINE}.json").exists() else None
+    found: dict[str, Figures] = {"lungs": [], **({BASELINE: []} if baseline else {})}
     for on, origin, cases in lung_sets(every, role):
-        measured = overlaps(engine, cases, origin, on)
+        measured = overlaps(segmenter, cases, origin, on)
         found["lungs"] += lung_figures(measured, cases, on)
-        if has_baseline:
-            before = overlaps(LungNetwork(folder, BASELINE), cases, origin, f"{on}, baseline")
+        if baseline:
+            before = overlaps(baseline, cases, origin, f"{on}, baseline")
             found[BASELINE] += lung_figures(before, cases, on)
-            found["lungs"].append(gain_figure(measured.dice - before.dice, cases, on))
+            found["lungs"] += gain_figures(measured, before, cases, on)
     return found
 
 
+SETS = {
+    "dev": (
+        ("shenzhen fold 0, manual masks without heart", "shenzhen", "stirenko_manual"),
+        ("hannover_v1crop fold 0, v7 masks", "hannover_v1crop", "v7"),
+        ("web_other fold 0, v7 masks", "web_other", "v7"),
+        ("kermany held out, children, v7 masks", "kermany", "v7"),
+    ),
+    "external": (
+        ("montgomery, manual masks without heart", "montgomery", "nlm_manual"),
+        ("web_eurorad, v7 masks", "web_eurorad", "v7"),
+    ),
+}
+"""By role, the sets that lungs are measured on: name, source, mask origin."""
+
+
 def lung_sets(cases: Iterable[data.Case], role: str) -> list[tuple[str, str, list[data.Case]]]:
-    """(name, mask origin, cases) of the sets the lungs are measured on."""
-    named = {
-        "dev": (
-            ("shenzhen, manual masks without heart", "shenzhen", "stirenko_manual"),
-            ("hannover_v1crop fold 0, v7 masks", "hannover_v1crop", "v7"),
-        ),
-        "external": (
-            ("montgomery, manual masks without heart", "montgomery", "nlm_manual"),
-            ("web_eurorad, v7 masks", "web_eurorad", "v7"),
-        ),
-    }
+    """(name, mask origin, cases) of the sets the lungs are measured on; none of them was trained on."""
     every = list(cases)
-    return [
-        (
-            name,
-            origin,
-            [
-                c
-                for c in every
-                if c.source == source
-                and c.mask_of(origin)
-                and (source != "hannover_v1crop" or c.fold == data.HELD_OUT_FOLD)
-            ],
-        )
-        for name, source, origin in named[role]
+    unseen = (
+        [c for c in every if c.role == "external"]
+        if role == "external"
+        else data.lung_cases(every, held_out=True, licensed=False)
+    )
+    named = [
+        (name, origin, [c for c in unseen if c.source == source and c.mask_of(origin)])
+        for name, source, origin in SETS[role]
     ]
+    return [(name, origin, some) for name, origin, some in named if some]
+
+
+def answer_for(segmenter: Segmenter, origin: str) -> str:
+    """The convention of masks of one *origin*; a network that does not know it answers by the only one it has."""
+    convention = data.CONVENTION_OF[origin]
+    return convention if convention in segmenter.conventions else segmenter.conventions[-1]
 
 
 @dataclass(frozen=True)
@@ -100,21 +126,30 @@ class Overlaps:
 
 
 def overlaps(segmenter: Segmenter, cases: Sequence[data.Case], origin: str, on: str) -> Overlaps:
-    """The kept lungs of each case against its mask of one *origin*."""
+    """The kept lungs of each case against its mask of one *origin*, both in the frame of `preprocess.squared`."""
     rows: list[tuple[float, float, bool]] = []
     for first in track(range(0, len(cases), AT_ONCE), f"lungs, {on}"):
-        some = cases[first : first + AT_ONCE]
-        squares = [preprocess.squared(data.read_pixels(c.path)) for c in some]
-        for case, probability in zip(some, segmenter.lung_probability(squares), strict=True):
-            field = gate.lung_field(probability)
-            path = case.mask_of(origin)
-            assert path is not None
-            truth = _resized(data.read_mask(path), field.mask.shape)
+        for field, truth in fields(segmenter, cases[first : first + AT_ONCE], origin):
             edge = 1 / field.mask.shape[0]
             distance = segmentation.hd95(field.mask, truth, edge)
             rows.append((segmentation.dice(field.mask, truth), distance, field.implausible is not None))
     dice, farthest, implausible = zip(*rows, strict=True)
     return Overlaps(np.array(dice), np.array(farthest), np.array(implausible))
+
+
+def fields(
+    segmenter: Segmenter, cases: Sequence[data.Case], origin: str
+) -> list[tuple[gate.LungField, npt.NDArray[np.bool_]]]:
+    """Of a few cases, the kept lungs beside the mask of one *origin*."""
+    squares = [preprocess.squared(data.read_pixels(c.path)) for c in cases]
+    found = []
+    for case, probability in zip(
+        cases, segmenter.lung_probability(squares, answer_for(segmenter, origin)), strict=True
+    ):
+        path = case.mask_of(origin)
+        assert path is not None
+        found.append((gate.lung_field(probability), _resized(data.read_mask(path), probability.shape)))
+    return found
 
 
 def lung_figures(measured: Overlaps, cases: Sequence[data.Case], on: str) -> Figures:
@@ -129,11 +164,17 @@ def lung_figures(measured: Overlaps, cases: Sequence[data.Case], on: str) -> Fig
     ]
 
 
-def gain_figure(gain: npt.NDArray[np.float64], cases: Sequence[data.Case], on: str) -> dict[str, Any]:
-    """Mean difference of the two networks' Dice on the same images."""
-    found = segmentation.compared(gain, np.zeros_like(gain), [c.patient_id for c in cases]).difference
-    what = "Dice, optimised minus baseline, paired"
-    return entry(what, on, found.value, found.low, found.high, len(cases), found.method)
+GAIN = "Dice, optimised minus baseline, paired"
+
+
+def gain_figures(ours: Overlaps, before: Overlaps, cases: Sequence[data.Case], on: str, what: str = GAIN) -> Figures:
+    """Mean difference of two networks' Dice on the same images (BCa by patient), with Wilcoxon's p."""
+    found = segmentation.compared(ours.dice, before.dice, [c.patient_id for c in cases])
+    difference, nan = found.difference, float("nan")
+    return [
+        entry(what, on, difference.value, difference.low, difference.high, len(cases), difference.method),
+        entry(f"{what}: Wilcoxon's p", on, found.p, nan, nan, len(cases), "signed rank of the patients' means"),
+    ]
 
 
 def _resized(mask: npt.NDArray[np.bool_], shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
