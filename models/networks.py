@@ -8,13 +8,16 @@ from typing import Any, NamedTuple
 import segmentation_models_pytorch as smp
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models.plain_unet import PlainUNet
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import ChestClass
 
-CHEST_ARCHITECTURE: Mapping[str, Any] = {"name": "chest", "backbone": "efficientnet_lite1", "side": 160}
+CHEST_ARCHITECTURE: Mapping[str, Any] = {"name": "chest", "backbone": "efficientnet_lite1"}
+LEAST_VARIANCE = 1e-6
+"""Added to a map's variance: a flat map has a spread, and a slope."""
 
 
 class ChestOutput(NamedTuple):
@@ -23,19 +26,34 @@ class ChestOutput(NamedTuple):
     logits: torch.Tensor
     """(n, 3), in `ChestClass` order."""
     embedding: torch.Tensor
-    """(n, features): the pooled last feature map."""
+    """(n, features): what the last layer reads, each feature map's mean and, where several are read, its spread."""
     activation: torch.Tensor
-    """(n, 3, rows, columns): class activation maps, the last feature map weighed by each class's weights."""
+    """(n, 3, rows, columns): class activation maps, each place's share in the logit."""
 
 
 class Chest(nn.Module):
-    """A timm backbone with one linear layer over its pooled last feature map (Zhou et al. 2016, CAM)."""
+    """
+    A timm backbone with one linear layer over its pooled feature maps (Zhou et al. 2016, CAM).
 
-    def __init__(self, backbone: str) -> None:
+    Args:
+        backbone: timm's name of it.
+        reads: the maps that are read, as timm's `out_indices` numbers them (strides 2, 4, 8, 16, 32), each by its mean
+            and its spread, the backbone ending with the last of them; by default the final map alone, by its mean.
+    """
+
+    def __init__(self, backbone: str, reads: Sequence[int] = ()) -> None:
         super().__init__()
-        self.backbone = timm.create_model(backbone, pretrained=False, in_chans=1, num_classes=0, global_pool="")
+        self.reads = tuple(reads)
+        if self.reads:
+            early: Any = timm.create_model(
+                backbone, pretrained=False, in_chans=1, features_only=True, out_indices=self.reads
+            )
+            early.blocks = early.blocks[: early.feature_info.get_dicts()[-1]["stage"]]  # what follows is not read
+            self.backbone, features = early, 2 * sum(early.feature_info.channels())
+        else:
+            self.backbone = timm.create_model(backbone, pretrained=False, in_chans=1, num_classes=0, global_pool="")
+            features = self.backbone.num_features
         self.dropout = nn.Dropout(0.3)
-        features: int = self.backbone.num_features  # type: ignore[assignment]
         self.classifier = nn.Linear(features, len(ChestClass))
         self.holds_statistics = False
 
@@ -50,11 +68,36 @@ class Chest(nn.Module):
 
     def forward(self, images: torch.Tensor) -> ChestOutput:
         """Score (n, 1, side, side) prepared images."""
-        features = self.backbone(images).float()
+        features = self.backbone(images)
         with torch.autocast(images.device.type, enabled=False):  # the last sums in full precision
+            if self.reads:
+                return self._of_maps([m.float() for m in features])
+            features = features.float()
             embedding = features.mean(dim=(2, 3))
             logits = self.classifier(self.dropout(embedding))
             activation = torch.einsum("nfrc,kf->nkrc", features, self.classifier.weight)
+        return ChestOutput(logits, embedding, activation)
+
+    def _of_maps(self, maps: Sequence[torch.Tensor]) -> ChestOutput:
+        """
+        Mean and spread of every map, and each place's share in the logit they make.
+
+        A spread is the mean over all places of (value - mean)² / spread, so a place's share in it is exact as its share
+        in a mean is. The bias is spread evenly: the activation's mean is the logit.
+        """
+        means = [m.mean(dim=(2, 3), keepdim=True) for m in maps]
+        centred = [(m - mean).square() for m, mean in zip(maps, means, strict=True)]
+        spreads = [torch.sqrt(c.mean(dim=(2, 3), keepdim=True) + LEAST_VARIANCE) for c in centred]
+        parts = [*means, *spreads]
+        embedding = torch.cat([part.flatten(1) for part in parts], dim=1)
+        logits = self.classifier(self.dropout(embedding))
+        weights = torch.split(self.classifier.weight, [part.shape[1] for part in parts], dim=1)
+        shares = [*maps, *(c / s for c, s in zip(centred, spreads, strict=True))]
+        rows, columns = maps[-1].shape[2:]
+        activation = self.classifier.bias[None, :, None, None].expand(len(logits), -1, rows, columns)
+        for share, weight in zip(shares, weights, strict=True):
+            of_place = torch.einsum("nfrc,kf->nkrc", share, weight)
+            activation = activation + F.adaptive_avg_pool2d(of_place, (rows, columns))
         return ChestOutput(logits, embedding, activation)
 
 
@@ -98,7 +141,8 @@ def build(architecture: Mapping[str, Any]) -> nn.Module:
             a = architecture
             return PlainUNet(a["depth"], a["width"], a["convolutions"], a["dropout"], outputs)
         case "chest":
-            members = [Chest(architecture["backbone"]) for _ in range(int(architecture.get("members", 1)))]
+            reads = architecture.get("reads", ())
+            members = [Chest(architecture["backbone"], reads) for _ in range(int(architecture.get("members", 1)))]
             return ChestEnsemble(members) if len(members) > 1 else members[0]
         case name:
             raise Misconfigured(f"no network is called {name!r}")

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from models import calibration, gate, networks, preprocess
+from models import calibration, gate, preprocess
 from models.card import Card, OperatingPoint
 from models.engine import COVID, Engine, Reading
 from models.training import data, evaluate, shipping
+from models.training.recipe import Recipe
 from triage.domain.finding import ChestClass
 
 VERSION = "0.2.0"
@@ -154,7 +155,7 @@ def ship_chest(
         limits: by default those of `chest_limits`.
     """
     recipe = training["recipe"]
-    architecture = {**networks.CHEST_ARCHITECTURE, "side": recipe["side"], "view": recipe["view"]}
+    architecture = Recipe(**recipe).architecture
     preprocessing = {**SEEN[recipe["view"]], "mean": preprocess.MEAN, "sd": preprocess.SD}
     card = described(
         "chest",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +25,11 @@ from models.preprocess import View
 from models.training import baselines as from_images
 from models.training import data, linear, loop, transplant
 from models.training.figures import auc
-from models.training.recipe import AUGMENTATIONS, Recipe, resized
+from models.training.recipe import AUGMENTATIONS, TUBERCULOSIS, Recipe, disagreement, resized
 
 CACHED_SIDE = 192
+OPEN_WEIGHT = 0.5
+"""How often what is only known to be abnormal is drawn, against each class."""
 
 
 def train(
@@ -46,16 +49,17 @@ def train(
         on_save: looks at the averaged network now and then; see `looking_at`.
     """
     torch.manual_seed(plan.seed)
-    labels = torch.tensor([data.label_of(c) for c in cases])
-    net = networks.build({**networks.CHEST_ARCHITECTURE, "side": recipe.side})
+    labels = labels_of(cases, recipe)
+    net = networks.build(recipe.architecture)
     if recipe.start == "imagenet":
         if start is None:
             raise ValueError("this recipe starts from ImageNet weights: name them with --weights-from")
         backbone: nn.Module = net.backbone  # type: ignore[assignment]
         backbone.load_state_dict(transplant.from_mobilenet(backbone.state_dict(), start))
-    weights = balanced(cases)
+    weights = balanced(cases, labels)
     if recipe.head == "fitted":
         start_head(net, crops, labels, weights, recipe)
+        hold_stages(net, recipe.frozen)
     began = {k: v.clone() for k, v in net.state_dict().items()}
     teacher = from_images.imagenet_network(start) if recipe.anchor and start is not None else None
     net = net.to(memory_format=torch.channels_last)
@@ -65,7 +69,7 @@ def train(
         images, targets = recipe.drawn(crops[chosen].float() / 255, labels[chosen], len(CLASSES), generator)
         inputs = preprocess.standardised(images).contiguous(memory_format=torch.channels_last)
         out = net(inputs)
-        loss = F.cross_entropy(out.logits, targets)
+        loss = disagreement(out.logits, targets)
         if teacher is not None:
             with torch.no_grad():
                 wanted = teacher(inputs)
@@ -78,6 +82,12 @@ def train(
             if value.is_floating_point():
                 value.lerp_(began[key], recipe.kept)
     return trained
+
+
+def labels_of(cases: Sequence[data.Case], recipe: Recipe) -> torch.Tensor:
+    """(n,) class indices; their number itself for what the recipe calls no more than abnormal."""
+    is_open = recipe.tuberculosis == "abnormal"
+    return torch.tensor([len(CLASSES) if is_open and c.label == "other" else data.label_of(c) for c in cases])
 
 
 def start_head(
@@ -94,17 +104,29 @@ def start_head(
     net.holds_statistics = True
 
 
-def balanced(cases: Sequence[data.Case]) -> torch.Tensor:
-    """Drawing weights: classes alike, and within a class each source by the square root of its images."""
-    counts: dict[tuple[int, str], int] = {}
-    for case in cases:
-        key = (data.label_of(case), case.source)
-        counts[key] = counts.get(key, 0) + 1
+def hold_stages(net: nn.Module, stages: int) -> None:
+    """Stem and first *stages* take no further part in training."""
+    assert isinstance(net, networks.Chest)
+    if stages:
+        backbone: Any = net.backbone
+        for part in (backbone.conv_stem, backbone.bn1, *backbone.blocks[:stages]):
+            part.requires_grad_(False)
+
+
+def balanced(cases: Sequence[data.Case], labels: torch.Tensor | None = None) -> torch.Tensor:
+    """
+    Drawing weights: classes alike, and within a class each source by the square root of its images.
+
+    Args:
+        labels: as `labels_of` gives them; what is called no more than abnormal weighs half a class.
+    """
+    known = [data.label_of(c) for c in cases] if labels is None else labels.tolist()
+    counts = Counter((label, case.source) for label, case in zip(known, cases, strict=True))
     total = {label: sum(n**0.5 for (k, _), n in counts.items() if k == label) for label, _ in counts}
-    weights = []
-    for case in cases:
-        label = data.label_of(case)
-        weights.append(counts[label, case.source] ** -0.5 / total[label])
+    weights = [
+        (OPEN_WEIGHT if label == len(CLASSES) else 1.0) * counts[label, case.source] ** -0.5 / total[label]
+        for label, case in zip(known, cases, strict=True)
+    ]
     return torch.tensor(weights, dtype=torch.float64)
 
 
@@ -177,7 +199,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lungs", type=Path, default=WEIGHTS, help="folder of the lung weights that cut the crops")
     parser.add_argument("--licensed", action="store_true", help="only images that may be used commercially")
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default=Recipe.augmentation)
-    parser.add_argument("--no-tuberculosis", action="store_true", help="leave Shenzhen's tuberculosis images out")
+    parser.add_argument(
+        "--tuberculosis", choices=TUBERCULOSIS, default=Recipe.tuberculosis, help="what Shenzhen's are shown as"
+    )
     parser.add_argument("--side", type=int, default=Recipe.side)
     parser.add_argument("--view", choices=("box", "lungs"), default=Recipe.view, help="what the classifier sees")
     parser.add_argument("--kept", type=float, default=Recipe.kept, help="share of the start in the final weights")
@@ -194,7 +218,7 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mappin
 
     recipe = Recipe(
         augmentation=arguments.augmentation,
-        tuberculosis=not arguments.no_tuberculosis,
+        tuberculosis=arguments.tuberculosis,
         start="imagenet" if arguments.weights_from else "random",
         side=arguments.side,
         view=arguments.view,
@@ -204,7 +228,7 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mappin
     every = data.read_manifest(arguments.cxr)
     cases = data.chest_cases(every, held_out=False, licensed=arguments.licensed)
     held_out = data.chest_cases(every, held_out=True, licensed=arguments.licensed)
-    if recipe.tuberculosis:
+    if recipe.tuberculosis != "none":
         cases += [
             c for c in data.tuberculosis_cases(every, held_out=False) if c.is_commercial or not arguments.licensed
         ]

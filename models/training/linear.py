@@ -44,7 +44,7 @@ def fit(
 
     Args:
         features: (n, features).
-        labels: (n,) class indices.
+        labels: (n,) class indices; where *classes* is given, that number says: any class but the first.
         weights: (n,) how much each row counts; by default every class counts alike.
         classes: how many there are, where *labels* may lack one.
     """
@@ -62,7 +62,9 @@ def fit(
 
     def closure() -> torch.Tensor:
         optimiser.zero_grad()
-        loss = (w * F.cross_entropy(x @ matrix + bias, y, reduction="none")).sum() + penalty * matrix.square().sum()
+        said = torch.log_softmax(x @ matrix + bias, 1)
+        said = torch.cat([said, torch.logsumexp(said[:, 1:], 1, keepdim=True)], 1)
+        loss = (w * F.nll_loss(said, y, reduction="none")).sum() + penalty * matrix.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 

@@ -49,7 +49,9 @@ def train(
     torch.set_flush_denormal(True)  # vanishing values would slow a processor tenfold
     average = torch.optim.swa_utils.AveragedModel(net, avg_fn=None, use_buffers=True)
     step, spent_s = _resume(net, average, plan) if plan.resume and plan.checkpoint.exists() else (0, 0.0)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    optimiser = torch.optim.AdamW(
+        [p for p in net.parameters() if p.requires_grad], lr=plan.learning_rate, weight_decay=plan.weight_decay
+    )
     began, saved_at, smooth = time.monotonic() - spent_s, time.monotonic(), 0.0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns) as progress:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 
+from models import networks
 from models.preprocess import View
 from models.training import augment
 
 Augmentation = Literal["none", "usual", "mixup", "ricap", "combined", "strong"]
+Tuberculosis = Literal["pneumonia", "abnormal", "none"]
+TUBERCULOSIS: tuple[Tuberculosis, ...] = ("pneumonia", "abnormal", "none")
 AUGMENTATIONS: tuple[Augmentation, ...] = ("none", "usual", "mixup", "ricap", "combined", "strong")
 
 
@@ -25,8 +29,8 @@ class Recipe:
             mixup or RICAP by turns, as in Nishio et al. 2020; strong: combined, with drawn leads and tubes and with
             sharpness and grain varied far more.
         view: what the classifier sees of a picture, as `preprocess.View` says.
-        tuberculosis: Shenzhen's tuberculosis images are shown as pneumonia. They are no pneumonia of the usual kind,
-            but abnormal lungs from a source whose only other class is normal: without them that source *is* normal.
+        tuberculosis: what is said of Shenzhen's tuberculosis images. Without them (none) that source *is* normal. They
+            are no pneumonia of the usual kind: abnormal says only that they are not normal and leaves open what else.
         anchor: how strongly the embedding is held near that of the frozen ImageNet network which it started from
             (distillation as a regulariser, Li and Hoiem 2016): features that serve many pictures, not one hospital.
         licensed: only images whose written terms permit commercial use.
@@ -35,22 +39,33 @@ class Recipe:
             features, and the statistics of normalisation stay ImageNet's, so that training bends good features
             instead of following a random head away from them (Kumar et al. 2022).
         penalty: of that linear reader.
+        reads: which feature maps the last layer reads, as `networks.Chest` says; () is the final map alone.
+        frozen: stem and so many of the first stages stay as ImageNet left them; only where the head is fitted. What
+            they see, edges and grain, is where hospitals differ most, and two thirds of a step's time is theirs.
         kept: share of the starting weights in the final ones, a straight line between both (Wortsman et al. 2022).
     """
 
     augmentation: Augmentation = "combined"
     view: View = "box"
-    tuberculosis: bool = True
+    tuberculosis: Tuberculosis = "abnormal"
     licensed: bool = False
     start: Literal["imagenet", "random"] = "imagenet"
-    side: int = 160
+    side: int = 192
     batch: int = 32
     smoothing: float = 0.05
     learning_rate: float = 4e-4
     anchor: float = 0.0
     head: Literal["fresh", "fitted"] = "fitted"
-    penalty: float = 10.0
-    kept: float = 0.75
+    penalty: float = 3.0
+    reads: tuple[int, ...] = (0, 1, 2, 3)
+    frozen: int = 3
+    kept: float = 0.5
+
+    @property
+    def architecture(self) -> Mapping[str, Any]:
+        """What the card says and `networks.build` takes."""
+        reads = {"reads": list(self.reads)} if self.reads else {}
+        return {**networks.CHEST_ARCHITECTURE, "side": self.side, "view": self.view, **reads}
 
     def drawn(
         self, images: torch.Tensor, labels: torch.Tensor, classes: int, generator: torch.Generator
@@ -60,11 +75,12 @@ class Recipe:
 
         Args:
             images: (n, 1, rows, columns) in [0, 1], cached crops.
-            labels: (n,) class indices.
+            labels: (n,) class indices; *classes* itself says: any class but the first.
         Returns:
-            (n, 1, side, side) pictures and their (n, classes) targets, which sum to 1.
+            (n, 1, side, side) pictures and their (n, classes + 1) targets, which sum to 1 (see `disagreement`).
         """
-        targets = F.one_hot(labels, classes).float() * (1 - self.smoothing) + self.smoothing / classes
+        targets = F.one_hot(labels, classes + 1).float() * (1 - self.smoothing)
+        targets[:, :classes] += self.smoothing / classes
         if self.augmentation in ("none", "mixup", "ricap"):
             images = resized(images, self.side)
         else:
@@ -77,6 +93,18 @@ class Recipe:
         if self.augmentation == "ricap" or by_turns:
             return augment.ricap(images, targets, generator)
         return images, targets
+
+
+def disagreement(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """
+    Mean cross-entropy of (n, classes) *logits* with targets that need not name a class.
+
+    Args:
+        targets: (n, classes + 1), rows sum to 1; the last column is what is known to be any class but the first.
+    """
+    said = torch.log_softmax(logits, 1)
+    not_first = torch.logsumexp(said[:, 1:], 1, keepdim=True)
+    return -(targets * torch.cat([said, not_first], 1)).sum(1).mean()
 
 
 def usual(

@@ -8,9 +8,20 @@ import torch
 from torch import nn
 
 from models import networks
-from models.training import augment, baselines, chest, data, experiments, figures, linear, loop, lungs, transplant
+from models.training import (
+    augment,
+    baselines,
+    chest,
+    data,
+    experiments,
+    figures,
+    linear,
+    loop,
+    lungs,
+    transplant,
+)
 from models.training.chest import balanced
-from models.training.recipe import AUGMENTATIONS, Augmentation, Recipe
+from models.training.recipe import AUGMENTATIONS, Augmentation, Recipe, disagreement
 
 
 def make_case(**changes: object) -> data.Case:
@@ -188,9 +199,9 @@ def test_every_augmentation_gives_pictures_of_the_asked_size_and_targets_that_su
     augmentation: Augmentation,
 ) -> None:
     images, labels = torch.rand(8, 1, 96, 96), torch.arange(8) % 3
-    recipe = Recipe(augmentation=augmentation, side=64)
+    how = Recipe(augmentation=augmentation, side=64)
     for seed in range(4):
-        pictures, targets = recipe.drawn(images, labels, 3, torch.Generator().manual_seed(seed))
+        pictures, targets = how.drawn(images, labels, 3, torch.Generator().manual_seed(seed))
         assert pictures.shape == (8, 1, 64, 64)
         assert torch.allclose(targets.sum(1), torch.ones(8), atol=1e-5)
         assert (targets >= 0).all()
@@ -211,6 +222,37 @@ def test_lungs_with_tuberculosis_stand_with_pneumonia_and_share_its_weight() -> 
     assert float(weights[0] + weights[1]) == pytest.approx(float(weights[2] + weights[3]))
 
 
+def test_what_is_only_known_to_be_abnormal_weighs_half_a_class_and_leaves_the_classes_alike() -> None:
+    cases = [make_case(source="shenzhen", label="other"), make_case(label="pneumonia"), make_case(), make_case()]
+    labels = chest.labels_of(cases, Recipe(tuberculosis="abnormal"))
+    assert labels.tolist() == [3, 1, 0, 0]
+    weights = balanced(cases, labels)
+    assert float(weights[0]) == pytest.approx(chest.OPEN_WEIGHT)
+    assert float(weights[1]) == pytest.approx(float(weights[2] + weights[3])) == pytest.approx(1.0)
+    assert chest.labels_of(cases, Recipe(tuberculosis="pneumonia")).tolist() == [1, 1, 0, 0]
+
+
+def test_an_abnormal_image_asks_only_that_it_is_not_called_normal() -> None:
+    abnormal = torch.tensor([[0.0, 0, 0, 1]])
+    pneumonia, covid, normal = torch.tensor([[0.0, 5, 0]]), torch.tensor([[0.0, 0, 5]]), torch.tensor([[5.0, 0, 0]])
+    either = float(disagreement(pneumonia, abnormal))
+    assert either == pytest.approx(float(disagreement(covid, abnormal))) == pytest.approx(0.0067, abs=1e-3)
+    assert float(disagreement(normal, abnormal)) > 4
+    named = torch.tensor([[0.2, 0.7, 0.1, 0]])
+    ours = float(disagreement(covid, named))
+    assert ours == pytest.approx(float(nn.functional.cross_entropy(covid, named[:, :3])))
+
+
+def test_a_linear_reader_learns_from_rows_that_are_only_not_the_first_class() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2, 3], 50)
+    features = rng.normal(size=(200, 3)) + 4 * np.eye(3)[[0, 1, 2, 1]][np.arange(200) // 50]
+    said = linear.fit(features, labels, np.ones(200), penalty=1e-3, classes=3).probabilities(features)
+    assert said.shape == (200, 3)
+    assert (said[150:].argmax(1) != 0).mean() > 0.95
+    assert (said[:50].argmax(1) == 0).mean() > 0.95
+
+
 def test_each_experiment_leaves_out_what_its_name_says() -> None:
     names = [r.name for r in experiments.runs()]
     assert len(names) == len(set(names))
@@ -220,14 +262,45 @@ def test_each_experiment_leaves_out_what_its_name_says() -> None:
 
 def test_a_fitted_head_says_what_the_linear_reader_of_the_untouched_features_says() -> None:
     torch.manual_seed(0)
-    recipe = Recipe(side=32, kept=1.0, start="random", penalty=0.1)
+    how = Recipe(side=32, kept=1.0, start="random", penalty=0.1)
     crops = torch.randint(0, 256, (12, 1, chest.CACHED_SIDE, chest.CACHED_SIDE), dtype=torch.uint8)
     labels, weights = torch.arange(12) % 3, torch.full((12,), 1 / 12)
-    net = networks.build({**networks.CHEST_ARCHITECTURE, "side": 32})
-    chest.start_head(net, crops, labels, weights, recipe)
+    net = networks.build(how.architecture)
+    chest.start_head(net, crops, labels, weights, how)
     probability, embedding = chest.scored(net, crops, 32)
     reader = linear.fit(embedding, labels.numpy(), weights.numpy(), penalty=0.1, classes=3)
     assert probability == pytest.approx(reader.probabilities(embedding), abs=1e-3)
+
+
+@pytest.mark.parametrize("reads", [(0, 1, 2, 3), (1, 2)])
+def test_each_place_s_shares_make_up_the_logit(reads: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    net = networks.build({**networks.CHEST_ARCHITECTURE, "reads": list(reads)}).eval()
+    with torch.inference_mode():
+        logits, embedding, activation = net(torch.randn(3, 1, 64, 64))
+    assert torch.allclose(activation.mean((2, 3)), logits, atol=1e-4)
+    assert activation.shape[2:] == (64 // 2 ** (reads[-1] + 1),) * 2
+    assert embedding.shape[1] == net.classifier.in_features  # type: ignore[union-attr]
+
+
+def test_a_backbone_ends_with_the_last_map_that_is_read() -> None:
+    whole = networks.build(networks.CHEST_ARCHITECTURE)
+    early = networks.build({**networks.CHEST_ARCHITECTURE, "reads": [0, 1, 2, 3]})
+    count = [sum(p.numel() for p in net.parameters()) for net in (early, whole)]
+    assert count[0] < count[1] / 3
+
+
+def test_held_stages_take_no_part_in_training(tmp_path: Path) -> None:
+    cases = [make_case(), make_case(label="pneumonia"), make_case(label="covid")] * 4
+    crops = torch.randint(0, 256, (12, 1, chest.CACHED_SIDE, chest.CACHED_SIDE), dtype=torch.uint8)
+    held = Recipe(side=32, batch=4, start="random", kept=0.0, frozen=2)
+    states = []
+    for steps in (0, 3):
+        plan = loop.Plan(steps=steps, budget_minutes=1, seed=1, checkpoint=tmp_path / f"{steps}.safetensors")
+        states.append(chest.train(cases, crops, held, plan, None).state_dict())
+    moved = {k for k in states[0] if not torch.equal(states[0][k], states[1][k])}
+    assert not any(k.startswith(("backbone.conv_stem", "backbone.blocks.0", "backbone.blocks.1")) for k in moved)
+    assert any(k.startswith("backbone.blocks.2") for k in moved)
 
 
 def test_normalisation_keeps_its_statistics_where_it_is_told_to() -> None:
@@ -249,8 +322,8 @@ def test_final_weights_lie_on_the_line_to_the_start(tmp_path: Path) -> None:
 
     def trained(kept: float, steps: int) -> nn.Module:
         plan = loop.Plan(steps=steps, budget_minutes=1, seed=1, checkpoint=tmp_path / f"{kept}-{steps}.safetensors")
-        recipe = Recipe(side=32, batch=4, start="random", kept=kept)
-        return chest.train(cases, crops, recipe, plan, None)
+        how = Recipe(side=32, batch=4, start="random", kept=kept, frozen=0)
+        return chest.train(cases, crops, how, plan, None)
 
     start, all_the_way, half_way = trained(0, 0), trained(0, 4), trained(0.5, 4)
     key = "classifier.weight"
