@@ -125,6 +125,12 @@ class Overlaps:
     implausible: npt.NDArray[np.bool_]
 
 
+def joined(several: Sequence[Overlaps]) -> Overlaps:
+    """Several sets as one."""
+    columns = ([getattr(o, name) for o in several] for name in ("dice", "farthest", "implausible"))
+    return Overlaps(*(np.concatenate(c) for c in columns))
+
+
 def overlaps(segmenter: Segmenter, cases: Sequence[data.Case], origin: str, on: str) -> Overlaps:
     """The kept lungs of each case against its mask of one *origin*, both in the frame of `preprocess.squared`."""
     rows: list[tuple[float, float, bool]] = []
