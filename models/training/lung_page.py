@@ -24,7 +24,6 @@ WHATS = (
     "HD95, share of the edge",
     "no plausible lungs",
 )
-OUTLINES = "lung-outlines.svg"
 
 
 def add_command(commands: Commands) -> None:
@@ -39,11 +38,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the page."""
     ours, before = (read(arguments.weights / f"{name}.json")[0] for name in ("lungs", overlaps.BASELINE))
     found = json.loads(arguments.tuning.read_text(encoding="utf-8"))
-    text = page(ours, before, found, has_drawing=(arguments.out.parent / OUTLINES).exists())
+    text = page(ours, before, found)
     arguments.out.write_text(text, encoding="utf-8")
 
 
-def page(ours: Card, before: Card, found: Mapping[str, Any], *, has_drawing: bool) -> str:
+def page(ours: Card, before: Card, found: Mapping[str, Any]) -> str:
     """The whole page in markdown."""
     blocks = [
         Paragraph(
@@ -61,12 +60,11 @@ def page(ours: Card, before: Card, found: Mapping[str, Any], *, has_drawing: boo
         *_licensed(ours),
     ]
     text = to_markdown(f"The lung networks {ours.version}", blocks, "")
-    if has_drawing:
-        text += (
-            "\n## Severe lungs, drawn\n\n"
-            f"![outlines of the reference, the optimised network and the baseline]({OUTLINES})\n\n"
-            "Outlines alone: the radiographs may not be given away. `lung-study --sheet` draws them from the corpus.\n"
-        )
+    text += (
+        "\n## Severe lungs, drawn\n\n"
+        "`lung-study --sheet FILE.png` draws image, reference, optimised and baseline side by side, like the paper\n"
+        "does, `--outlines FILE.svg` outlines alone. Neither is kept: images and masks may not be given away.\n"
+    )
     return text + "\n" + to_markdown("", [*_limits(), *_again(ours)], "").removeprefix("# \n\n")
 
 
@@ -287,7 +285,7 @@ def _again(ours: Card) -> list[Block]:
                 f"    --budget-minutes {t['budget_minutes']:g} --version {ours.version} --out OUT",
                 "python -m models lung-study --weights OUT --licensed LICENSED --write",
                 "python -m models lung-study --weights OUT --role external --write \\",
-                "    --sheet SHEET.png --outlines docs/models/lung-outlines.svg",
+                "    --sheet SHEET.png --outlines OUTLINES.svg",
                 "python -m models lung-page --weights OUT",
             )
         ),

@@ -156,7 +156,7 @@ def test_a_study_fills_the_cards_draws_and_writes_its_looks_down(tmp_path: Path)
     assert any(f["on"].startswith(lung_study.RULE_ON) for f in ours.performance)
     assert not {overlaps.GAIN, lung_study.LICENSED} & {f["what"] for f in before.performance}
     found = {"side": 128, "best_trial": 0, "trials": [{"number": 0, "state": "complete", "merit": 0.9}]}
-    page = lung_page.page(ours, before, found, has_drawing=True)
+    page = lung_page.page(ours, before, found)
     for name, _, _ in overlaps.SETS["external"]:
         assert re.search(rf"\| {name} \| Dice, mean \|", page)
-    assert "They do" in page and "0.3.0" in page and lung_page.OUTLINES in page and "reached" in page
+    assert "They do" in page and "0.3.0" in page and "--sheet" in page and "reached" in page
