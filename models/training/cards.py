@@ -45,6 +45,10 @@ SEEN: Mapping[str, Mapping[str, Any]] = {
         "grey": "stretched from the 1st to the 99th percentile of the whole image, then standardised",
         "margin": preprocess.BOX_MARGIN,
     },
+    "whole": {
+        "input": "the whole picture, squashed to a square",
+        "grey": "stretched from the 1st to the 99th percentile, then standardised",
+    },
 }
 """What the classifier is given, by view."""
 LUNG_LIMITS = (
