@@ -212,7 +212,8 @@ class Engine:
         side = int(self.cards["chest"].architecture["side"])
         lungs = dict(zip(squares, self._lung_probabilities(list(squares.values())), strict=True))
         for i, square in squares.items():
-            fields[i] = gate.lung_field(lungs[i][self.conventions.index(CONVENTION)])
+            rows, columns = pictures[i].shape
+            fields[i] = gate.lung_field(lungs[i][self.conventions.index(CONVENTION)], columns / rows)
             try:
                 if fields[i].implausible is not None and not despite_implausible:
                     raise UnusableRadiograph("lungs-implausible", fields[i].implausible or "")

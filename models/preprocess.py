@@ -120,6 +120,7 @@ def seen(square: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_], side: int
         case "box":
             return to_lung_box(square, mask, side)
         case "whole":
+            _box(mask, 0)  # without lungs there is nothing to look at, though the picture would be shown whole
             whole = (0.0, 0.0, float(len(square)), float(len(square)))
             return LungCrop(_cut(square, whole, side), _cut(mask.astype(np.float32), whole, side), (0.0, 0.0, 1.0, 1.0))
 

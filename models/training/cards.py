@@ -17,7 +17,7 @@ from models.training import data, evaluate, shipping
 from models.training.recipe import Recipe
 from triage.domain.finding import ChestClass
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 SENSITIVITY = 0.90
 DOUBT_PERCENTILE = 97.5
 UNLIMITED = 1e30
@@ -66,21 +66,31 @@ LICENSED_LUNG_LIMITS = (
 )
 
 
-def chest_limits(cases: Sequence[data.Case], side: int) -> tuple[str, ...]:
-    """What a classifier trained on *cases* and reading at *side* pixels cannot be trusted with."""
+def chest_limits(cases: Sequence[data.Case], side: int, view: str = "box") -> tuple[str, ...]:
+    """What a classifier trained on *cases*, reading *view* at *side* pixels, cannot be trusted with."""
+    across, width = ("the picture", 400) if view == "whole" else ("the lungs", 320)
     said = [
         "Not a diagnosis and no proof of absence: a result only moves a study forward in the reading list.",
         "All COVID images but a few come from one hospital, all pneumonias from another: class and source are "
         "confounded, internal figures are therefore too good and say little of another hospital.",
         "Pneumonia labels were text-mined from reports (NIH ChestX-ray14) and are often wrong.",
-        f"Trained on 8-bit images of 384 pixels, some lossy, and read at {side} pixels across the lungs: detail below "
-        f"about {640 / side:.0f} mm is not seen.",
+        f"Trained on 8-bit images of 384 pixels, some lossy, and read at {side} pixels across {across}: detail below "
+        f"about {2 * width / side:.0f} mm is not seen.",
         "Adults only. COVID-19 images date from 2020; later variants and vaccinated patients were not seen.",
         "The gate knows what it was shown; an unfamiliar device or disease may pass it.",
     ]
     if any(c.label == "other" for c in cases):
         said.insert(
-            3, "Tuberculosis (Shenzhen) was shown as pneumonia in training: the class means abnormal, not COVID."
+            3,
+            "Tuberculosis (Shenzhen) was shown in training as abnormal, whichever class: "
+            "the network has no class for it.",
+        )
+    if view == "whole":
+        said.insert(
+            2,
+            "It sees the whole picture: borders, letters and tubes can speak, and greys set the level. On the external "
+            "hospital most normals, ranked well, are called pneumonia: trust the ranking and the COVID flag, not the "
+            "most probable class.",
         )
     return tuple(said)
 
@@ -167,7 +177,7 @@ def ship_chest(
         training,
         architecture=architecture,
         preprocessing=preprocessing,
-        limits=chest_limits(cases, int(architecture["side"])) if limits is None else tuple(limits),
+        limits=chest_limits(cases, recipe["side"], recipe["view"]) if limits is None else tuple(limits),
         gate_limit=UNLIMITED,
     )
     features: int = net.classifier.in_features  # type: ignore[union-attr,assignment]

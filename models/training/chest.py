@@ -203,7 +203,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--tuberculosis", choices=TUBERCULOSIS, default=Recipe.tuberculosis, help="what Shenzhen's are shown as"
     )
     parser.add_argument("--side", type=int, default=Recipe.side)
-    parser.add_argument("--view", choices=("box", "lungs", "whole"), default=Recipe.view, help="what the classifier sees")
+    parser.add_argument(
+        "--view", choices=("box", "lungs", "whole"), default=Recipe.view, help="what the classifier sees"
+    )
     parser.add_argument("--reads", type=int, nargs="*", default=Recipe.reads, help="feature maps read; none: the last")
     parser.add_argument("--penalty", type=float, default=Recipe.penalty, help="of the linear reader it begins as")
     parser.add_argument("--kept", type=float, default=Recipe.kept, help="share of the start in the final weights")

@@ -40,7 +40,7 @@ def add_training(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights-from", type=Path, help="ImageNet mobilenetv2_100 weights to start from")
     command.add_argument("--budget-minutes", type=float, required=True)
     command.add_argument("--steps", type=int, default=1500, help="steps, where the budget allows as many")
-    command.add_argument("--version", default="0.2.0", help="what the card calls the weights")
+    command.add_argument("--version", default="0.3.0", help="what the card calls the weights")
     command.add_argument("--seed", type=int, default=1)
     command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
 

@@ -147,14 +147,15 @@ def fields(
     segmenter: Segmenter, cases: Sequence[data.Case], origin: str
 ) -> list[tuple[gate.LungField, npt.NDArray[np.bool_]]]:
     """Of a few cases, the kept lungs beside the mask of one *origin*."""
-    squares = [preprocess.squared(data.read_pixels(c.path)) for c in cases]
+    pictures = [data.read_pixels(c.path) for c in cases]
+    squares = [preprocess.squared(p) for p in pictures]
+    maps = segmenter.lung_probability(squares, answer_for(segmenter, origin))
     found = []
-    for case, probability in zip(
-        cases, segmenter.lung_probability(squares, answer_for(segmenter, origin)), strict=True
-    ):
+    for case, picture, probability in zip(cases, pictures, maps, strict=True):
         path = case.mask_of(origin)
         assert path is not None
-        found.append((gate.lung_field(probability), _resized(data.read_mask(path), probability.shape)))
+        rows, columns = picture.shape
+        found.append((gate.lung_field(probability, columns / rows), _resized(data.read_mask(path), probability.shape)))
     return found
 
 

@@ -46,7 +46,7 @@ class Recipe:
     """
 
     augmentation: Augmentation = "combined"
-    view: View = "box"
+    view: View = "whole"
     tuberculosis: Tuberculosis = "abnormal"
     licensed: bool = False
     start: Literal["imagenet", "random"] = "imagenet"
@@ -56,10 +56,10 @@ class Recipe:
     learning_rate: float = 4e-4
     anchor: float = 0.0
     head: Literal["fresh", "fitted"] = "fitted"
-    penalty: float = 3.0
-    reads: tuple[int, ...] = (0, 1, 2, 3)
+    penalty: float = 10.0
+    reads: tuple[int, ...] = ()
     frozen: int = 3
-    kept: float = 0.5
+    kept: float = 0.75
 
     @property
     def architecture(self) -> Mapping[str, Any]:

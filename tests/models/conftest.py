@@ -4,14 +4,23 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from integrations.dicomweb.radiograph import to_radiograph
 from models.engine import Engine
-from tests.models.making import draw_chest
+from triage.demo.sample import own_samples
 from triage.domain.imaging import InstanceFacts, Radiograph
+
+
+@cache
+def synthetic(number: int) -> np.ndarray:
+    """The pixels of one of the demo's frontal radiographs, counted from 1."""
+    frontals = [sample for sample in own_samples() if sample.ending.reason is None]
+    return to_radiograph(frontals[number - 1].files[0].read_bytes()).pixels
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +29,7 @@ def make_radiograph() -> Callable[..., Radiograph]:
 
     def make(pixels: np.ndarray | None = None, number: int = 1) -> Radiograph:
         facts = InstanceFacts("1.2.3", "1.2.3.1", f"1.2.3.1.{number}", "1.2.840.10008.5.1.4.1.1.1.1", modality="DX")
-        return Radiograph(draw_chest(seed=number) if pixels is None else pixels, facts)
+        return Radiograph(synthetic(number) if pixels is None else pixels, facts)
 
     return make
 

@@ -62,6 +62,33 @@ def test_an_unsure_network_is_refused() -> None:
     assert "unsure" in str(lung_field(np.where(LEFT | RIGHT, 0.6, 0.0).astype(np.float32)).implausible)
 
 
+@pytest.mark.parametrize(
+    ("aspect", "detail"),
+    [
+        pytest.param(1.0, None, id="as drawn"),
+        pytest.param(0.85, None, id="a narrow chest"),
+        pytest.param(1.4, None, id="a broad chest"),
+        pytest.param(0.55, "lungs 0.61 times as wide as high", id="half as wide as any chest"),
+        pytest.param(3.0, "lungs 3.31 times as wide as high", id="a slice"),
+        pytest.param(None, None, id="of unknown shape"),
+    ],
+)
+def test_lungs_have_the_proportions_of_a_chest(aspect: float | None, detail: str | None) -> None:
+    assert lung_field(as_probability(LEFT | RIGHT), aspect).implausible == detail
+
+
+@pytest.mark.parametrize(("kept", "low", "high"), [(RIGHT, 0.5, 1.0), (LEFT, 0.0, 0.5)])
+def test_half_a_chest_is_refused_though_stretched_to_a_square(kept: np.ndarray, low: float, high: float) -> None:
+    square = kept[:, int(low * 256) : int(high * 256)].repeat(2, axis=1)  # what `squared` makes of the half picture
+    assert lung_field(as_probability(square)).implausible is None
+    assert "as wide as high" in str(lung_field(as_probability(square), 0.5).implausible)
+
+
+def test_the_drawn_box_does_not_depend_on_the_frame() -> None:
+    wide = np.pad(LEFT | RIGHT, ((0, 0), (64, 64)))  # the same chest with a dark border at either side
+    assert lung_field(as_probability(wide), 384 / 256).implausible is None
+
+
 def test_strangers_score_higher_than_relatives() -> None:
     rng = np.random.default_rng(1)
     mixing = rng.normal(size=(30, 200)) * np.linspace(2, 0.1, 30)[:, None]

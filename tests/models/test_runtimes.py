@@ -100,6 +100,7 @@ def test_a_lung_network_may_have_an_output_for_each_convention(reference) -> Non
 
     def both(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         (logits,) = reference._lungs(images)
+        logits = logits[:, -1:]
         return (torch.cat([-logits, logits], dim=1),)
 
     card = reference.cards["lungs"]
