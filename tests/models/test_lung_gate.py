@@ -84,9 +84,9 @@ def test_half_a_chest_is_refused_though_stretched_to_a_square(kept: np.ndarray, 
     assert "as wide as high" in str(lung_field(as_probability(square), 0.5).implausible)
 
 
-def test_the_drawn_box_does_not_depend_on_the_frame() -> None:
-    wide = np.pad(LEFT | RIGHT, ((0, 0), (64, 64)))  # the same chest with a dark border at either side
-    assert lung_field(as_probability(wide), 384 / 256).implausible is None
+def test_a_dark_border_does_not_change_the_proportions() -> None:
+    bordered = np.pad(LEFT | RIGHT, ((0, 0), (64, 64)))
+    assert lung_field(as_probability(bordered), 384 / 256).implausible is None
 
 
 def test_strangers_score_higher_than_relatives() -> None:
