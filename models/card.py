@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 from triage.domain.eligibility import IntendedUse
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import ChestClass, ModelIdentity
+
+COMMERCIAL_USE = {True: "commercial use permitted", False: "NOT for commercial use", None: "commercial use not stated"}
+"""`Card.commercial_use` in words."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,14 @@ class Card:
         )
 
 
+def use_in_words(cards: Iterable[Card]) -> str:
+    """The licence limit of several networks in one line, those that share one named together."""
+    named: dict[str, list[str]] = {}
+    for card in cards:
+        named.setdefault(COMMERCIAL_USE[card.commercial_use], []).append(f"{card.name} {card.version}")
+    return "; ".join(f"{', '.join(names)}: {words}" for words, names in named.items())
+
+
 def read(path: Path) -> tuple[Card, ModelIdentity]:
     """The card at *path* and the identity it gives its weights; Misconfigured where it cannot be read."""
     try:
@@ -113,3 +124,24 @@ def verified_weights(path: Path, card: Card) -> bytes:
     if digest != card.weights_sha256:
         raise Misconfigured(f"weights {path.name}: sha256 {digest[:12]}, the card says {card.weights_sha256[:12]}")
     return stored
+
+
+@dataclass(frozen=True)
+class CheckedNetwork:
+    """One network's card where it can be read, and what is wrong with it or with its weights."""
+
+    network: str
+    card: Card | None
+    identity: ModelIdentity | None
+    problem: Misconfigured | None = None
+
+
+def checked(folder: Path, network: str) -> CheckedNetwork:
+    """The card of *network* in *folder* held against the weights beside it."""
+    card = identity = None
+    try:
+        card, identity = read(folder / f"{network}.json")
+        verified_weights(folder / f"{network}.safetensors", card)
+    except Misconfigured as why:
+        return CheckedNetwork(network, card, identity, why)
+    return CheckedNetwork(network, card, identity)

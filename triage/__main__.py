@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     sweep.add_argument("--once", action="store_true", help="sweep archive and EHR once, here, and say what was new")
     sweep.add_argument("--schedule", default="", help="file in which beat keeps its schedule")
 
+    command("check", _check, "Hold the networks' weights against their cards; say what their licences permit.")
+
     command("migrate", _migrate, "Bring the database to this program's schema.")
     command("status", _status, "Show what is where and what is stuck; no patient data.")
 
@@ -183,6 +185,18 @@ def _sweep(chosen: argparse.Namespace) -> int:
     )
     sys.stdout.write(f"archive: {news} studies with news\n")
     return 0
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    from triage.terminal import print_networks
+
+    settings = _settings()
+    if not settings.model_enabled:
+        sys.stdout.write("TRIAGE_MODEL is off: no network is in use\n")
+        return 0
+    networks = Service(settings).checked_networks()
+    print_networks(networks)
+    return FAILED if any(one.problem for one in networks) else 0
 
 
 def _migrate(chosen: argparse.Namespace) -> int:

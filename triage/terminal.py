@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from models.card import CheckedNetwork, use_in_words
 from triage.domain.eligibility import REASONS
 from triage.domain.priority import Lane
 from triage.domain.worklist import AiState, spoken, why
@@ -65,6 +66,30 @@ def print_worklist(lines: Sequence[Line], at: datetime, *, title: str, console: 
         )
     out.print(table)
     out.print("[dim]AI results are preliminary and not for diagnosis; no effect means no effect, never negative.[/]")
+
+
+def print_networks(networks: Sequence[CheckedNetwork], console: Console | None = None) -> None:
+    """Which networks are in use, whether their weights are the cards', and what their licences permit."""
+    out = console or Console()
+    permitted = {True: "yes", False: "NO", None: "unknown"}
+    rows = [
+        {
+            "network": one.network,
+            "name": one.card.name if one.card else "",
+            "version": one.card.version if one.card else "",
+            "weights": one.identity.weights_sha256[:12] if one.identity else "",
+            "verified": "no" if one.problem else "yes",
+            "commercial_use": permitted[one.card.commercial_use] if one.card else "unknown",
+        }
+        for one in networks
+    ]
+    _table(out, "Models", rows, ("network", "name", "version", "weights", "verified", "commercial_use"))
+    known = [one.card for one in networks if one.card]
+    problems = [f"{one.network}: {one.problem}" for one in networks if one.problem]
+    licences = [f"{card.name} {card.version}: {card.licence}" for card in known]
+    limit = [f"Models {use_in_words(known)}; results are preliminary."] if known else []
+    for line in [*problems, *licences, *limit]:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_status(overview: Mapping[str, Any], settings: Settings, console: Console | None = None) -> None:

@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from fastapi import APIRouter, FastAPI
 
     from models.engine import Engine
+    from triage.web.desk import ModelWords
 
+NETWORKS = ("lungs", "chest")
+"""The networks of a set of weights; each has a card (.json) and weights (.safetensors)."""
 EHR = "ehr"
 """The name of the FHIR server as a destination of results and a source of orders."""
 
@@ -151,12 +154,31 @@ class Service:
             Misconfigured: naming what is wrong.
         """
         if "assess" in roles and self.settings.model_enabled:
-            for name in ("lungs", "chest"):
-                card, _ = cards.read(self.weights / f"{name}.json")
-                cards.verified_weights(self.weights / f"{name}.safetensors", card)
+            for checked in self.checked_networks():
+                if checked.problem is not None:
+                    raise checked.problem
         if self.fhir_server is not None and {"sweep", "deliver"} & set(roles):
             with suppress(Unavailable):
                 self.fhir_server.check()
+
+    def checked_networks(self) -> list[cards.CheckedNetwork]:
+        """Each network's card held against its weights."""
+        return [cards.checked(self.weights, name) for name in NETWORKS]
+
+    @cached_property
+    def model_words(self) -> ModelWords:
+        """The model as pages name it, its licence limit only where a model is in use."""
+        from triage.web.desk import ModelWords
+
+        chest, _ = cards.read(self.weights / "chest.json")
+        lungs, _ = cards.read(self.weights / "lungs.json")
+        return ModelWords(
+            chest.name,
+            chest.version,
+            chest.threshold_of(ChestClass.COVID),
+            " ".join(chest.limits),
+            cards.use_in_words((chest, lungs)) if self.settings.model_enabled else "",
+        )
 
     @property
     def weights(self) -> Path:
@@ -216,11 +238,10 @@ class Service:
         from integrations.fhir.results import FhirComposer
         from triage.postgres.results import Results
         from triage.web.app import create_app
-        from triage.web.desk import ModelWords
         from triage.web.fhir import fhir_router
 
         s = self.settings
-        chest, classifier = cards.read(self.weights / "chest.json")
+        _, classifier = cards.read(self.weights / "chest.json")
         _, segmenter = cards.read(self.weights / "lungs.json")
         fhir = fhir_router(
             Results(self.pool, (classifier, segmenter)),
@@ -233,9 +254,7 @@ class Service:
             site=s.site,
             policy=s.policy,
             rollout=s.rollout,
-            model_words=ModelWords(
-                chest.name, chest.version, chest.threshold_of(ChestClass.COVID), " ".join(chest.limits)
-            ),
+            model_words=self.model_words,
             secret=secret.encode(),
             zone=s.zone,
             extra_routers=(_under("/fhir", fhir),),

@@ -139,7 +139,7 @@ def _room(pool: Pool, rollout: str) -> Room:
         site="main",
         policy=PriorityPolicy(),
         rollout=rollout,
-        model_words=ModelWords("chest", "0.1", 0.5, "Adults only."),
+        model_words=ModelWords("chest", "0.1", 0.5, "Adults only.", "chest 0.1: NOT for commercial use"),
         secret=SECRET,
         clock=lambda: NOON,
         activation=lambda radiograph: np.eye(8),

@@ -46,6 +46,15 @@ def test_every_page_says_that_the_ai_is_preliminary(room: Room) -> None:
         assert "chest 0.1" in html and "reorder" in html
 
 
+def test_every_page_names_the_licence_limit_of_a_model_in_use(room: Room) -> None:
+    entry, limit = room.arrive(1), "chest 0.1: NOT for commercial use; results are preliminary."
+    for page in ("/", f"/studies/{entry}", "/operations", "/signin"):
+        assert limit in room.client.get(page).text
+    desk: Desk = room.app.state.desk
+    room.app.state.desk = replace(desk, model=replace(desk.model, licence=""))
+    assert "commercial" not in room.client.get("/").text
+
+
 def test_a_japanese_name_is_shown_in_both_scripts(room: Room) -> None:
     entry = room.arrive(1)
     for page in ("/", f"/studies/{entry}"):

@@ -27,13 +27,15 @@ class ModelWords:
 
     Attributes:
         operating_point: COVID probability from which a study is flagged; None while no model is in use.
-        limits: one or two sentences of the model card: what it must not be used for, licence limits.
+        limits: one or two sentences of the model card: what it must not be used for.
+        licence: whether the networks in use permit commercial use; empty while none is in use.
     """
 
     name: str
     version: str
     operating_point: float | None = None
     limits: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
