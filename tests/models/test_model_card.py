@@ -140,7 +140,7 @@ def test_the_shipped_cards_say_what_a_reader_needs() -> None:
 
 
 def test_everything_that_ships_is_small() -> None:
-    assert sum(p.stat().st_size for p in WEIGHTS.iterdir()) < 60_000_000
+    assert sum(p.stat().st_size for p in WEIGHTS.rglob("*")) < 60_000_000
 
 
 @pytest.mark.parametrize("name", ["lungs", "chest"])
