@@ -223,6 +223,7 @@ def run(arguments: argparse.Namespace, plan: loop.Plan, how: Callable[[], Mappin
     recipe = Recipe(
         augmentation=arguments.augmentation,
         tuberculosis=arguments.tuberculosis,
+        licensed=arguments.licensed,
         start="imagenet" if arguments.weights_from else "random",
         side=arguments.side,
         view=arguments.view,
