@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("models.training.train", "train one network: lungs or chest"),
     "tune": ("models.training.tune", "search the lung network's architecture"),
     "experiments": ("models.training.experiments", "ablations, leave-one-source-out, source probe"),
+    "calibrate": ("models.training.unseen", "refit the classifier's calibration on sources left out"),
     "source-probe": ("models.training.source_probe", "try to read the source from the embedding"),
     "gates": ("models.training.gate_study", "measure what the gates refuse"),
     "evaluate": ("models.training.evaluate", "recompute the cards' figures from stored weights"),

@@ -32,20 +32,35 @@ def probabilities(logits: Floats, temperature: float, bias: Sequence[float] | No
 
 
 def log_loss(
-    logits: Floats, labels: npt.NDArray[np.integer], temperature: float = 1.0, bias: Sequence[float] | None = None
+    logits: Floats,
+    labels: npt.NDArray[np.integer],
+    temperature: float = 1.0,
+    bias: Sequence[float] | None = None,
+    weights: Floats | None = None,
 ) -> float:
-    """Mean negative log-likelihood, every class weighing the same however many cases it has."""
-    own = probabilities(logits, temperature, bias)[np.arange(len(labels)), labels]
+    """
+    Mean negative log-likelihood.
+
+    Args:
+        labels: (n,) class indices; the number of classes itself says: any class but the first.
+        weights: (n,) how much each case counts; by default every class weighs the same however many cases it has.
+    """
+    said = probabilities(logits, temperature, bias)
+    own = np.column_stack([said, said[:, 1:].sum(axis=1)])[np.arange(len(labels)), labels]
     loss = -np.log(np.maximum(own, 1e-12))
-    return float(np.mean([loss[labels == k].mean() for k in np.unique(labels)]))
+    if weights is None:
+        return float(np.mean([loss[labels == k].mean() for k in np.unique(labels)]))
+    return float(np.average(loss, weights=weights))
 
 
-def fit(logits: Floats, labels: npt.NDArray[np.integer]) -> tuple[float, tuple[float, ...]]:
-    """The temperature in [0.05, 20] and the bias (summing to zero) with the least class-balanced log loss."""
+def fit(
+    logits: Floats, labels: npt.NDArray[np.integer], weights: Floats | None = None
+) -> tuple[float, tuple[float, ...]]:
+    """The temperature in [0.05, 20] and the bias (summing to zero) with the least `log_loss`."""
 
     def loss(x: npt.NDArray[np.float64]) -> float:
         bias = x[1:] - x[1:].mean()
-        return log_loss(logits, labels, float(np.exp(x[0])), bias) + BIAS_PENALTY * float(bias @ bias)
+        return log_loss(logits, labels, float(np.exp(x[0])), bias, weights) + BIAS_PENALTY * float(bias @ bias)
 
     classes = logits.shape[1]
     limits = [(np.log(0.05), np.log(20)), *[(-5.0, 5.0)] * classes]

@@ -43,6 +43,7 @@ class Card:
         commercial_use: whether every image and mask trained on permits it; None where an old card does not say.
         temperature: logits are divided by it,
         bias: then these are added, one for each class, before they become probabilities.
+        calibrated_on: whose cases temperature and bias were fitted on, in words.
         curves: points of the reliability diagram and the ROC curves, for the card's page.
     """
 
@@ -61,6 +62,7 @@ class Card:
     operating_points: tuple[OperatingPoint, ...] = ()
     temperature: float = 1.0
     bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    calibrated_on: str = "the images of the operating point"
     curves: Mapping[str, Any] = field(default_factory=dict)
     commercial_use: bool | None = None
     gate_limit: float | None = None

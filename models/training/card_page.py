@@ -206,8 +206,8 @@ def _calibration(card: Card) -> list[Block]:
         Heading("Calibration"),
         Paragraph(
             f"Logits are divided by a temperature of {card.temperature:.3f}, then "
-            f"{', '.join(f'{b:+.3f} ({c})' for b, c in zip(card.bias, CLASSES, strict=True))} is added. Fitted on the "
-            "images of the operating point with every class weighing the same: the probabilities hold where the three "
+            f"{', '.join(f'{b:+.3f} ({c})' for b, c in zip(card.bias, CLASSES, strict=True))} is added. Fitted on "
+            f"{card.calibrated_on} with every class weighing the same: the probabilities hold where the three "
             "classes are equally frequent, so a site's own share of each shifts the true ones."
         ),
         Rows(("figure", "on", "value"), rows),

@@ -214,27 +214,33 @@ def calibrated(
     Args:
         strangers: what `gate.left_out` found; without it no source's strangeness widens the gate's limit.
     """
-    pairs = [(c, o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
-    rows = [(data.label_of(c), o) for c, o in pairs]
+    rows = [(data.label_of(c), o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
     labels = np.array([k for k, _ in rows])
-    logits = np.stack([o.logits for _, o in rows])
-    temperature, bias = calibration.fit(logits, labels)
-    covid = calibration.probabilities(logits, temperature, bias)[:, COVID]
-    threshold = calibration.threshold_for_sensitivity(covid, labels == COVID, SENSITIVITY)
+    temperature, bias = calibration.fit(np.stack([o.logits for _, o in rows]), labels)
     outside = [o.activation_outside for k, o in rows if k == COVID and o.activation_outside is not None]
-    patients = len({c.patient_id for c, _ in pairs if c.label == ChestClass.COVID})
-    return replace(
+    card = replace(
         card,
         temperature=temperature,
         bias=(bias[0], bias[1], bias[2]),
-        operating_points=(
-            OperatingPoint(
-                ChestClass.COVID,
-                threshold,
-                f"highest threshold with sensitivity of at least {SENSITIVITY:.2f} for COVID",
-                f"{on}: {int((labels == COVID).sum())} COVID images of {patients} patients",
-            ),
-        ),
         gate_limit=gate.limit_of(np.array([o.gate_score for _, o in rows]), strangers),
         activation_outside_limit=float(np.percentile(outside, DOUBT_PERCENTILE)),
     )
+    return with_operating_point(card, cases, outcomes, on)
+
+
+def with_operating_point(
+    card: Card, cases: Sequence[data.Case], outcomes: Sequence[evaluate.Outcome], on: str = HELD_OUT
+) -> Card:
+    """The card with the threshold that its own temperature and bias ask for on cases that were not trained *on*."""
+    pairs = [(c, o) for c, o in zip(cases, outcomes, strict=True) if isinstance(o, Reading)]
+    is_covid = np.array([c.label == ChestClass.COVID for c, _ in pairs])
+    said = calibration.probabilities(np.stack([o.logits for _, o in pairs]), card.temperature, card.bias)
+    threshold = calibration.threshold_for_sensitivity(said[:, COVID], is_covid, SENSITIVITY)
+    patients = len({c.patient_id for c, _ in pairs if c.label == ChestClass.COVID})
+    point = OperatingPoint(
+        ChestClass.COVID,
+        threshold,
+        f"highest threshold with sensitivity of at least {SENSITIVITY:.2f} for COVID",
+        f"{on}: {int(is_covid.sum())} COVID images of {patients} patients",
+    )
+    return replace(card, operating_points=(point,))

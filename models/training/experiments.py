@@ -92,19 +92,19 @@ def stage_runs() -> list[Run]:
     """At 192 px: which feature maps are read, what tuberculosis is called, the shipped recipe, permitted images."""
     alone = Recipe(kept=1.0, view="box", reads=(0, 1, 2, 3), penalty=3.0)
     arms = {
-        "192 px linear, early maps": alone,
-        "192 px linear, final map": replace(alone, reads=()),
-        "192 px linear, final map, whole picture": Recipe(kept=1.0),
-        "192 px linear, early maps, tuberculosis as pneumonia": replace(alone, tuberculosis="pneumonia"),
-        "192 px linear, early maps, no tuberculosis": replace(alone, tuberculosis="none"),
-        "192 px linear, early maps, whole picture": replace(alone, view="whole"),
+        "192 px linear of early maps": alone,
+        "192 px linear of the final map": replace(alone, reads=()),
+        "192 px linear of the final map on the whole picture": Recipe(kept=1.0),
+        "192 px linear of early maps with tuberculosis as pneumonia": replace(alone, tuberculosis="pneumonia"),
+        "192 px linear of early maps without tuberculosis": replace(alone, tuberculosis="none"),
+        "192 px linear of early maps on the whole picture": replace(alone, view="whole"),
     }
     wanted = [Run("leave-one-source-out", arm, (s,), recipe, 1, 0) for arm, recipe in arms.items() for s in SOURCES]
     permitted = replace(Recipe(), tuberculosis="none", licensed=True)
     for seed in SEEDS:
         wanted += [Run("leave-one-source-out", SHIPPED, (s,), Recipe(), seed, SHIPPED_STEPS) for s in SOURCES]
         wanted += [
-            Run("licence", f"{SHIPPED}, permitted images", (s,), permitted, seed, SHIPPED_STEPS)
+            Run("licence", f"{SHIPPED} on permitted images", (s,), permitted, seed, SHIPPED_STEPS)
             for s in SOURCES
             if s != "nih_cxr14"
         ]
@@ -187,7 +187,7 @@ def _rows(cases: Sequence[data.Case], probability: npt.NDArray[np.float64]) -> l
     """Source, label, fold, number of the patient, three probabilities of each case."""
     patients = {p: i for i, p in enumerate(sorted({c.patient_id for c in cases}))}
     return [
-        [c.source, c.label, c.fold, patients[c.patient_id], *(round(float(p), 4) for p in row)]
+        [c.source, c.label, c.fold, patients[c.patient_id], *(round(float(p), 6) for p in row)]
         for c, row in zip(cases, probability, strict=True)
     ]
 
