@@ -9,11 +9,12 @@ from typing import Any
 
 from models.card import Card, read
 from models.engine import CLASSES, WEIGHTS
-from models.training import drawing, paper
-from models.training.blocks import Block, Bullets, Drawings, Heading, Paragraph, Rows, to_html, to_markdown
-from models.training.blocks import Commands as Lines
+from models.training import paper
 from models.training.commands import Commands, add
 from models.training.evaluate import NAMES
+from triage.audit import drawing
+from triage.audit.blocks import Block, Bullets, Drawings, Heading, Paragraph, Rows, to_html, to_markdown
+from triage.audit.blocks import Commands as Lines
 from triage.domain.finding import ModelIdentity
 
 Figure = Mapping[str, Any]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.gate import KNOWN_PERCENTILE, LEAST_LEFT_OUT, MOST_WIDENED, STRANGER_PERCENTILE
-from models.training import drawing
-from models.training.blocks import Block, Bullets, Commands, Heading, Paragraph, Rows, to_markdown
 from models.training.gate_explanation import BESIDE, EDGE
 from models.training.gate_readings import BY_LIMIT
 from models.training.gate_scores import THE_GATE
+from triage.audit import drawing
+from triage.audit.blocks import Block, Bullets, Commands, Heading, Paragraph, Rows, to_markdown
 
 Entry = Mapping[str, Any]
 DRAWN = (THE_GATE, "10th neighbour, unit length", "10th neighbour, 64 whitened")

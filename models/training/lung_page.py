@@ -12,9 +12,9 @@ from models import networks
 from models.card import Card, read
 from models.engine import WEIGHTS
 from models.training import lung_study, overlaps, paper
-from models.training.blocks import Block, Bullets, Heading, Paragraph, Rows, to_markdown
-from models.training.blocks import Commands as Lines
 from models.training.commands import Commands, add
+from triage.audit.blocks import Block, Bullets, Heading, Paragraph, Rows, to_markdown
+from triage.audit.blocks import Commands as Lines
 
 Figure = Mapping[str, Any]
 WHATS = (

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from models import preprocess
 from models.contours import outlines
 from models.training import data, overlaps
-from models.training.drawing import COLOURS, DASHES, INK
 from triage.audit import segmentation
+from triage.audit.drawing import COLOURS, DASHES, INK
 
 Mask = npt.NDArray[np.bool_]
 TILE = preprocess.WORKING_SIDE

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from models import networks
 from models.card import Card, OperatingPoint, read, verified_weights
 from models.engine import WEIGHTS, Engine, loaded
-from models.training import blocks, card_page, cards
+from models.training import card_page, cards
 from tests.models.test_training import make_case
+from triage.audit import blocks
 from triage.domain.eligibility import IntendedUse
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import ChestClass, ModelIdentity
