@@ -2,17 +2,17 @@
 Calibration for a hospital not seen: temperature and bias from the runs that left whole sources out.
 
 On fold 0 the network knows the hospital, so levels fitted there carry over badly. The rule, written down before the
-external images were shown the outcome: the loss the network was trained with, on cases of the left-out runs. Normal and
-COVID, each by two sources unseen, and pneumonia weigh one each, what is known only to be abnormal a half; within each
-the sources weigh alike. Pneumonia comes from one source alone, and a network that never saw it knows none: its cases
-are held-out patients of that source, scored by the runs that saw it, and once more as *not normal* by the one that did
-not, beside the unseen tuberculosis.
+external images were shown the outcome: the three classes count alike, as the card says of its probabilities, and so do
+the sources of each; what names no class (tuberculosis) is left out. Normal and COVID are read by two sources unseen.
+Pneumonia comes from one source alone, and a network that never saw it knows none: half its weight are held-out patients
+of that source, scored by the runs that saw it, half are its cases as *not normal*, scored by the runs that did not.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,6 @@ from models import calibration
 from models.card import Card, read
 from models.engine import CLASSES, WEIGHTS, Engine
 from models.training import cards, data, evaluate, experiments, shipping
-from models.training.chest import OPEN_WEIGHT
 from models.training.commands import Commands, add, add_cxr
 from triage.domain.errors import Misconfigured
 from triage.domain.finding import ChestClass
@@ -34,6 +33,7 @@ from triage.domain.finding import ChestClass
 NORMAL, PNEUMONIA, COVID = (CLASSES.index(c) for c in (ChestClass.NORMAL, ChestClass.PNEUMONIA, ChestClass.COVID))
 ABNORMAL = len(CLASSES)
 """Any class but normal."""
+HALVES = (PNEUMONIA, ABNORMAL)
 PNEUMONIA_SOURCE = "nih_cxr14"
 LEAST = 1e-6
 """Stored probabilities are rounded to it."""
@@ -73,14 +73,14 @@ def labels_for(source: str, label: str, fold: int | None, left_out: Sequence[str
         return [PNEUMONIA] if fold == data.HELD_OUT_FOLD else []
     if not is_unseen:
         return []
-    return {"other": [ABNORMAL], str(ChestClass.NORMAL): [NORMAL], str(ChestClass.COVID): [COVID]}.get(label, [])
+    return {str(ChestClass.NORMAL): [NORMAL], str(ChestClass.COVID): [COVID]}.get(label, [])
 
 
 def weights_of(groups: Sequence[tuple[int, str]]) -> npt.NDArray[np.float64]:
-    """(n,): each class one, ABNORMAL a half; within it each source alike, within that each case."""
-    counts = {group: groups.count(group) for group in set(groups)}
-    sources = {k: len({s for label, s in counts if label == k}) for k, _ in counts}
-    return np.array([(OPEN_WEIGHT if k == ABNORMAL else 1.0) / sources[k] / counts[k, s] for k, s in groups])
+    """(n,): each class one, its sources alike, within them each case; PNEUMONIA and ABNORMAL halve one class."""
+    counts = Counter(groups)
+    sources = Counter(k for k, _ in counts)
+    return np.array([(0.5 if k in HALVES else 1.0) / sources[k] / counts[k, s] for k, s in groups])
 
 
 def add_command(commands: Commands) -> None:
@@ -117,8 +117,8 @@ def refitted(card: Card, unseen: Unseen) -> Card:
     temperature, bias = calibration.fit(unseen.logits, unseen.labels, unseen.weights)
     words = (
         f"{unseen.runs} runs of the same recipe, each without one source, on that source: normal and COVID by two "
-        "sources unseen; pneumonia, which one source alone holds, by its held-out patients and as 'not normal' by the "
-        "runs without it"
+        "sources unseen; pneumonia, which one source alone holds, half by its held-out patients and half as 'not "
+        "normal' by the runs without it;"
     )
     return replace(card, temperature=temperature, bias=(bias[0], bias[1], bias[2]), calibrated_on=words)
 
