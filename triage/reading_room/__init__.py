@@ -1,0 +1,1 @@
+"""A reader study at a browser: blinded, crossed, resumable."""
