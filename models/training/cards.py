@@ -89,8 +89,8 @@ def chest_limits(cases: Sequence[data.Case], side: int, view: str = "box") -> tu
         said.insert(
             2,
             "It sees the whole picture: borders, letters and tubes can speak, and greys set the level. On the external "
-            "hospital most normals, ranked well, are called pneumonia: trust the ranking and the COVID flag, not the "
-            "most probable class.",
+            "hospital few pneumonias are recognised, most are called COVID or normal: trust the ranking and the COVID "
+            "flag, not the most probable class.",
         )
     return tuple(said)
 
