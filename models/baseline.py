@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,15 @@ def projected(embeddings: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     Returns:
         (n, COORDINATES): a fixed random projection, the same for every model with as many features.
     """
-    features = embeddings.shape[1]
-    drawn = np.random.RandomState(SCHEMA).standard_normal((features, COORDINATES))  # its stream is frozen by numpy
-    result: npt.NDArray[np.float64] = np.asarray(embeddings, dtype=np.float64) @ drawn / np.sqrt(COORDINATES)
+    result: npt.NDArray[np.float64] = np.asarray(embeddings, dtype=np.float64) @ _directions(embeddings.shape[1])
     return result
+
+
+@cache
+def _directions(features: int) -> npt.NDArray[np.float64]:
+    drawn = np.random.RandomState(SCHEMA).standard_normal((features, COORDINATES))  # its stream is frozen by numpy
+    scaled: npt.NDArray[np.float64] = drawn / np.sqrt(COORDINATES)
+    return scaled
 
 
 def pseudonym(kind: str, name: str) -> str:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models import calibration, gate, networks, preprocess, runtimes
+from models import baseline, calibration, gate, networks, preprocess, runtimes
 from models.card import Card, read, verified_weights
 from models.contours import outlines
 from triage.domain.eligibility import IntendedUse
@@ -270,6 +270,7 @@ class Engine:
             activation_outside=outside,
             is_doubtful=outside is not None and most is not None and outside > most,
             statistics=reading.statistics,
+            coordinates=tuple(round(float(x), 4) for x in baseline.projected(reading.embedding[None])[0]),
         )
 
 

@@ -82,6 +82,8 @@ class Assessment:
     is_doubtful: bool = False
     statistics: Mapping[str, float] | None = None
     """Pixel statistics for the audit (mean, sd, percentiles...)."""
+    coordinates: tuple[float, ...] | None = None
+    """The embedding in few numbers that keep distances, for the audit."""
 
     def probability_of(self, code: ChestClass) -> float:
         """The calibrated probability of *code*."""
@@ -113,6 +115,7 @@ class Assessment:
             "activation_outside": self.activation_outside,
             "is_doubtful": self.is_doubtful,
             "statistics": dict(self.statistics) if self.statistics is not None else None,
+            "coordinates": None if self.coordinates is None else list(self.coordinates),
         }
 
     @classmethod
@@ -139,4 +142,5 @@ class Assessment:
             activation_outside=stored["activation_outside"],
             is_doubtful=bool(stored["is_doubtful"]),
             statistics=stored["statistics"],
+            coordinates=None if stored.get("coordinates") is None else tuple(map(float, stored["coordinates"])),
         )
