@@ -14,13 +14,14 @@ wait_for() { # wait_for NAME COMMAND...: until the command succeeds, 30 s at mos
 install_peers() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q >"$peers_folder/apt.log" 2>&1
-    apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb redis-server postgresql dicom3tools dcmtk gcc libc6-dev curl $(command -v npm >/dev/null || echo nodejs npm) \
+    apt-get install -q -y --no-install-recommends orthanc orthanc-dicomweb redis-server postgresql dicom3tools dcmtk chromium gcc libc6-dev curl $(command -v npm >/dev/null || echo nodejs npm) \
         >>"$peers_folder/apt.log" 2>&1 || { tail -5 "$peers_folder/apt.log" >&2; return 1; }
     (cd "$here/tests/peers/fhir" && npm ci --silent --no-audit --no-fund >"$peers_folder/npm.log" 2>&1) ||
         { tail -5 "$peers_folder/npm.log" >&2; return 1; }
 }
 
 start_peers() {
+    export TRIAGE_TEST_CHROMIUM=/usr/bin/chromium
     # Debian starts what it installs, on the ports and data of a real server: only in CI, on a machine of its own
     [ "${CI:-}" = true ] && for service in orthanc redis-server postgresql; do service "$service" stop >/dev/null 2>&1 || true; done
     ORTHANC_URLDECODE=1 sh "$here/tests/peers/orthanc/start.sh" noauth "$peers_folder/orthanc" >/dev/null

@@ -9,6 +9,7 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import psycopg
 
@@ -18,11 +19,13 @@ from triage.settings import Settings
 from triage.wiring import Service, now
 
 USAGE, FAILED, UNAVAILABLE = 2, 1, 75
+Steps: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; the exit status is 0, 1 (failed), 2 (usage or configuration) or 75 (a peer did not answer)."""
-    chosen = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    chosen = _parser(words).parse_args(words)
     run: Callable[[argparse.Namespace], int] = chosen.run
     try:
         sys.exit(run(chosen))
@@ -45,7 +48,7 @@ def _fail(status: int, why: Exception) -> None:
     sys.exit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="triage",
         description="Chest radiograph triage beside PACS, RIS and EHR. Settings are TRIAGE_* variables (README).",
@@ -87,9 +90,35 @@ def _parser() -> argparse.ArgumentParser:
     worklist = command("worklist", _worklist, "Print the reading list, with why each study stands where it stands.")
     worklist.add_argument("--limit", type=int, default=50)
 
+    for name, (purpose, add_steps) in GROUPS.items():
+        group = commands.add_parser(name, help=purpose, description=purpose)
+        if words and words[0] == name:  # their statistics take a second to load: only where they are asked for
+            add_steps(group.add_subparsers(required=True, metavar="STEP"))
+
     trail = command("audit-trail", _audit_trail, "Check the audit trail's chain.")
     trail.add_argument("action", choices=("verify",))
     return parser
+
+
+def _add_audit(steps: Steps) -> None:
+    from triage.audit_commands import add_commands
+
+    add_commands(steps, lambda: Service(_settings()).audit, lambda: Service(_settings()).weights)
+
+
+def _add_reader_study(steps: Steps) -> None:
+    from triage.reader_study_commands import add_analysis
+    from triage.reading_room.commands import add_commands
+
+    add_commands(steps)
+    add_analysis(steps)
+
+
+GROUPS: dict[str, tuple[str, Callable[[Steps], None]]] = {
+    "audit": ("The audit desk: does the model still perform as validated?", _add_audit),
+    "reader-study": ("Run a reader study: prepare, serve, export, analyse.", _add_reader_study),
+}
+"""Commands with steps of their own, each adding them."""
 
 
 def _settings() -> Settings:

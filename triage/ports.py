@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import Assessment
+from triage.domain.frame import Frame
 from triage.domain.imaging import InstanceFacts, Radiograph, SeenInstance, StudyFacts
 from triage.domain.order import OrderEvent
 from triage.domain.priority import Place
@@ -305,3 +306,109 @@ class ReadingList(Protocol):
 
     def override(self, entry_id: int, reader: str, place: Place, reason: str) -> WorklistEntry:
         """A person moves an entry, either way."""
+
+
+@dataclass(frozen=True)
+class NewLabel:
+    """
+    One statement about one study.
+
+    Attributes:
+        source: one of `triage.audit.labels.SOURCES`, or "radiologist" for the class given on the worklist.
+        valid_from: when it was made at its source; None for now.
+        is_retracted: takes back what the same source said before.
+    """
+
+    entry_id: int
+    cls: str
+    source: str
+    given_by: str
+    saw_the_ai: bool
+    valid_from: datetime | None = None
+    certainty: str = "affirmed"
+    is_retracted: bool = False
+    message_id: int | None = None
+
+
+@dataclass(frozen=True)
+class StoredBaseline:
+    """A baseline as it was frozen; *body* is JSON."""
+
+    baseline_id: int
+    kind: str
+    name: str
+    card_sha256: str
+    frozen_at: datetime
+    frozen_by: str
+    body: str
+    body_sha256: str
+
+
+@dataclass(frozen=True)
+class KeptReport:
+    """A drift report to be kept, with its page; its words go to lists, its body and page to who opens it."""
+
+    site: str
+    as_of: datetime
+    period_from: datetime
+    card_sha256: str
+    external_verdict: str
+    change_verdict: str
+    cause: str
+    sentence: str
+    body: str
+    page: str
+    is_alarm: bool
+    spent: Mapping[str, float]
+    """What each family of tests took from the year's error budget."""
+
+
+class AuditBook(Protocol):
+    """What the audit desk needs remembered; everything it reads can be read as known at a past instant."""
+
+    def audit_cases(self, site: str, start: datetime, as_of: datetime) -> Frame:
+        """What every study had last been told in (start, as_of], a row each."""
+
+    def audit_details(self, case_ids: Sequence[int]) -> Frame:
+        """Pixel statistics and embedding coordinates of some of them."""
+
+    def audit_readings(self, site: str, start: datetime, as_of: datetime) -> Frame:
+        """When each became readable, was opened and was reported."""
+
+    def audit_labels(self, site: str, as_of: datetime) -> Frame:
+        """Every label heard of by *as_of*."""
+
+    def audit_sample(self, site: str, as_of: datetime) -> Mapping[int, float]:
+        """Entries drawn for an independent read, and at which rate."""
+
+    def choose_for_audit(self, site: str, entries: Sequence[int], rate: float) -> int:
+        """Draw entries; how many are new."""
+
+    def add_label(self, label: NewLabel) -> None:
+        """Keep a statement about a study."""
+
+    def entries_of(self, site: str, *, study_instance_uid: str = "", accession_number: str = "") -> list[int]:
+        """The entries a label that names a study or a request may mean."""
+
+    def baselines(self, site: str, as_of: datetime) -> Sequence[StoredBaseline]:
+        """Every baseline frozen by *as_of*, oldest first."""
+
+    def freeze_baseline(
+        self, site: str, kind: str, name: str, card_sha256: str, body: str, by: str, at: datetime | None = None
+    ) -> bool:
+        """Keep a baseline, frozen now (or *at* an instant, in simulations); False where the same one was before."""
+
+    def budget_spent(self, site: str, as_of: datetime) -> Sequence[Mapping[str, Any]]:
+        """Year, month, family, alpha, times."""
+
+    def keep_report(self, report: KeptReport, *, falls_back: bool, tells: bool) -> tuple[int, bool]:
+        """Store a report and the alarm it raises; its id, and whether it is new."""
+
+    def reports_to_send(self, site: str) -> Sequence[Mapping[str, Any]]:
+        """Reports the site's webhook has not taken yet: report_id, attempts, body."""
+
+    def report_sent(self, report_id: int) -> None:
+        """The webhook has it."""
+
+    def report_not_sent(self, report_id: int, attempts: int, failure: str) -> None:
+        """The webhook did not take it; offered again later."""

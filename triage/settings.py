@@ -15,6 +15,27 @@ ROLLOUTS = ("shadow", "show", "reorder")
 
 
 @dataclass(frozen=True)
+class AuditSettings:
+    """
+    What the audit desk is told; see `triage.audit.evidence.AuditRules` for what the numbers mean.
+
+    Attributes:
+        secret: draws the random audit sample; none, no sample.
+        falls_back: whether an alarm holds the site in shadow until it is signed.
+        webhook: where reports are sent, http(s); empty for nowhere.
+    """
+
+    margin: float = 0.10
+    drop: float = 0.10
+    alarm_every_days: float = 1000
+    sample_rate: float = 0.04
+    secret: str = field(default="", repr=False)
+    falls_back: bool = False
+    webhook: str = ""
+    webhook_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
 class Settings:
     """One process's configuration; credentials never show in its repr."""
 
@@ -58,6 +79,7 @@ class Settings:
     chest_codes: frozenset[str]
     zone: ZoneInfo
     log_level: str
+    audit: AuditSettings
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -115,6 +137,16 @@ class Settings:
             chest_codes=frozenset(filter(None, read.text("CHEST_CODES", "").split(","))),
             zone=read.zone("TIME_ZONE", "UTC"),
             log_level=read.one_of("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+            audit=AuditSettings(
+                margin=read.share("AUDIT_MARGIN", 0.10),
+                drop=read.share("AUDIT_DROP", 0.10),
+                alarm_every_days=read.number("AUDIT_ALARM_EVERY_DAYS", 1000),
+                sample_rate=read.share("AUDIT_SAMPLE_RATE", 0.04),
+                secret=read.secret("AUDIT_SECRET"),
+                falls_back=read.one_of("AUDIT_FALL_BACK", "off", ("on", "off")) == "on",
+                webhook=read.text("AUDIT_WEBHOOK", ""),
+                webhook_token=read.secret("AUDIT_WEBHOOK_TOKEN"),
+            ),
         )
         if settings.archive_url and settings.archive_folder:
             raise Misconfigured("TRIAGE_ARCHIVE_URL and TRIAGE_ARCHIVE_FOLDER are both set; one archive at a time")
@@ -151,6 +183,12 @@ class _Reader:
         if number < 0:
             raise Misconfigured(f"TRIAGE_{name} must not be negative")
         return number
+
+    def share(self, name: str, default: float) -> float:
+        share = self.number(name, default)
+        if not 0 < share < 1:
+            raise Misconfigured(f"TRIAGE_{name} must lie between 0 and 1")
+        return share
 
     def table(self, name: str) -> Mapping[str, str]:
         """`issuer=uri,issuer=uri`; an issuer left out before the `=` stands for identifiers without one."""

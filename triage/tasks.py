@@ -10,18 +10,24 @@ from functools import cache
 from typing import Any
 
 from celery import Celery, signals
+from celery.schedules import crontab
 
 from triage import telemetry
 from triage.domain.errors import Misconfigured, Unavailable
 from triage.intake import sweep_archive as sweep_the_archive
 from triage.intake import sweep_orders as sweep_the_orders
 from triage.postgres.sweeps import alone
+from triage.quality import draw_sample
+from triage.quality import report as judge_site
+from triage.quality import send_reports as offer_reports
 from triage.reporting import deliver_due
 from triage.settings import Settings
 from triage.wiring import Service, now
 
 log = logging.getLogger(__name__)
 
+NIGHTLY = crontab(hour="2", minute="15")
+"""When a site is judged, in UTC."""
 LONGEST_TURN_S = 30
 """A task works this long before it gives way to others of its queue and asks for another turn."""
 
@@ -53,8 +59,10 @@ def celery_options(settings: Settings) -> dict[str, Any]:
                 "assess": 5.0,
                 "deliver": 5.0,
                 "offer_expired": 15.0,
+                "send_reports": 60.0,
             }.items()
-        },
+        }
+        | {"audit": {"task": "audit", "schedule": NIGHTLY, "options": {"expires": 3600}}},
     }
     if settings.broker_url:
         return {**options, "broker_url": settings.broker_url}
@@ -181,3 +189,27 @@ def offer_expired() -> None:
         assess.apply_async(expires=60)
     if own.book.offer_expired_deliveries():
         deliver.apply_async(expires=60)
+
+
+@app.task(name="audit")
+def audit() -> None:
+    """Draw the random sample of the last week and judge the site as known now."""
+    own = service()
+    with alone(own.pool, f"audit {own.settings.site}") as may:
+        if not may:
+            return
+        at = now()
+        draw_sample(own.audit, at)
+        report_id, _, found = judge_site(own.audit, at)
+        log.info("drift report %d: external %s, change %s", report_id, found.external, found.change)
+
+
+@app.task(name="send_reports")
+def send_reports() -> None:
+    """Offer the webhook every report it has not taken yet."""
+    own = service()
+    if own.webhook is None:
+        return
+    with alone(own.pool, f"send reports {own.settings.site}") as may:
+        if may:
+            offer_reports(own.audit, own.webhook.send)

@@ -21,8 +21,11 @@ from integrations.dicomweb.folder import FolderArchive
 from integrations.fhir.client import BearerToken, FhirOrders, FhirReports, FhirServer
 from integrations.fhir.orders import from_document
 from integrations.fhir.site import FhirSite
+from integrations.webhook import Webhook
 from models import card as cards
+from triage import quality
 from triage.assessment import Assessor
+from triage.audit.evidence import AuditRules, Model
 from triage.domain.errors import Conflict, Misconfigured, Unavailable
 from triage.domain.finding import ChestClass
 from triage.domain.order import OrderEvent
@@ -197,6 +200,35 @@ class Service:
             pool=ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="fetch"),
             lease=self.settings.lease,
         )
+
+    @cached_property
+    def audit(self) -> quality.Desk:
+        """
+        The audit desk.
+
+        Raises:
+            Misconfigured: the secret of the random sample is too short or too long.
+        """
+        own, (card, identity) = self.settings.audit, cards.read(self.weights / "chest.json")
+        if own.secret and not 16 <= len(own.secret.encode()) <= 64:
+            raise Misconfigured("TRIAGE_AUDIT_SECRET must have 16 to 64 bytes")
+        return quality.Desk(
+            site=self.settings.site,
+            book=self.book,
+            model=Model(card.name, card.version, identity.card_sha256, card.threshold_of(ChestClass.COVID) or 1.0),
+            rules=AuditRules(
+                margin=own.margin, drop=own.drop, alarm_every=own.alarm_every_days, sample_rate=own.sample_rate
+            ),
+            secret=own.secret.encode(),
+            falls_back=own.falls_back,
+            tells=bool(own.webhook),
+        )
+
+    @cached_property
+    def webhook(self) -> Webhook | None:
+        """Where drift reports are sent."""
+        own = self.settings.audit
+        return Webhook(own.webhook, own.webhook_token) if own.webhook else None
 
     @cached_property
     def hl7(self) -> Hl7Listener:

@@ -118,7 +118,8 @@ def web_database(postgres_url: str, template: str) -> Iterator[Pool]:
 EMPTY = """
     SET LOCAL session_replication_role = replica;  -- the audit trail refuses to be emptied
     TRUNCATE inbound_message, imaging_order, study, instance, worklist_entry, reading_share, move, run, delivery, label,
-             sweep_mark, unreadable_file, audit_trail RESTART IDENTITY CASCADE
+             sweep_mark, unreadable_file, audit_trail, audit_case, audit_sample, baseline, drift_report, report_notice,
+             drift_alarm, sign_off, error_budget RESTART IDENTITY CASCADE
 """
 
 

@@ -83,7 +83,7 @@ def forest(rows: Sequence[Mapping[str, Any]], title: str) -> str:
         drawn.append(f'<rect x="{x - 3.5:.1f}" y="{y - 3.5}" width="7" height="7" fill="{COLOURS[0]}"/>')
         drawn.append(f'<text x="{left + width + 10}" y="{y + 4}">{said}, n={row["n"]}</text>')
     size = f'viewBox="0 0 {left + width + 210} {height}" width="{left + width + 210}" height="{height}"'
-    return _tagged(size, drawn, title)
+    return tagged(size, drawn, title)
 
 
 def _frame(title: str, across: str, up: str) -> str:
@@ -118,10 +118,11 @@ def _y(share: float) -> float:
 
 def _svg(drawn: Sequence[str], title: str) -> str:
     size = SIDE + MARGIN + 36
-    return _tagged(f'viewBox="0 0 {size} {size}" width="{size}" height="{size}"', drawn, title)
+    return tagged(f'viewBox="0 0 {size} {size}" width="{size}" height="{size}"', drawn, title)
 
 
-def _tagged(size: str, drawn: Sequence[str], title: str) -> str:
+def tagged(size: str, drawn: Sequence[str], title: str) -> str:
+    """The drawing as one SVG element of *size* (its attributes), with *title* for who cannot see it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{escape(title)}" '
         f'font-family="sans-serif" font-size="11" fill="{INK}">{"".join(drawn)}</svg>'

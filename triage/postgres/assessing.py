@@ -8,7 +8,7 @@ from triage.domain.errors import Conflict, UnusableRadiograph
 from triage.domain.finding import Assessment
 from triage.domain.worklist import AiState, WorklistEntry
 from triage.ports import Lease
-from triage.postgres import audit_trail, deliveries, leases, orders, placing, runs, worklist
+from triage.postgres import audit_trail, deliveries, leases, orders, placing, rollout, runs, worklist
 from triage.postgres.connect import Db
 from triage.postgres.site_rules import SiteRules
 from triage.postgres.worklist import ATTEMPTS
@@ -35,7 +35,8 @@ def record(db: Db, rules: SiteRules, lease: Lease, outcome: Assessment | Unusabl
     to = AiState.FLAGGED if outcome.is_flagged else AiState.NOT_FLAGGED
     entry = worklist.set_ai_state(db, entry, to)
     placing.move_forward(db, rules, entry)
-    deliveries.tell(db, entry.entry_id, run_id, () if rules.rollout == "shadow" else rules.destinations)
+    is_shadow = rollout.in_force(db, rules, entry.site) == rollout.SHADOW
+    deliveries.tell(db, entry.entry_id, run_id, () if is_shadow else rules.destinations)
     audit_trail.append(
         db, entry.site, "ai", "assessed", f"entry:{entry.entry_id}",
         run=str(run_id), state=str(to), card=outcome.classifier.card_sha256,

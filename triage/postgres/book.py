@@ -10,17 +10,33 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from triage.domain.eligibility import REASONS
 from triage.domain.errors import UnusableRadiograph
 from triage.domain.finding import Assessment
+from triage.domain.frame import Frame
 from triage.domain.imaging import InstanceFacts, SeenInstance, StudyFacts
 from triage.domain.priority import Place
 from triage.domain.result import Result
 from triage.domain.worklist import WorklistEntry
-from triage.ports import Due, Envelope, KeptMessage, KnownStudy, Lease, Line, Reader
+from triage.ports import (
+    Due,
+    Envelope,
+    KeptMessage,
+    KeptReport,
+    KnownStudy,
+    Lease,
+    Line,
+    NewLabel,
+    Reader,
+    StoredBaseline,
+)
 from triage.postgres import (
     accepting,
     arriving,
     assessing,
+    audit_cases,
+    audit_labels,
     audit_trail,
+    baselines,
     deliveries,
+    drift_reports,
     leases,
     messages,
     orders,
@@ -41,7 +57,7 @@ R = TypeVar("R")
 
 @dataclass
 class Book:
-    """PostgreSQL behind the ports `Intake`, `Leases`, `Outbox` and `ReadingList`."""
+    """PostgreSQL behind the ports `Intake`, `Leases`, `Outbox`, `ReadingList` and `AuditBook`."""
 
     pool: Pool
     rules: SiteRules = field(default_factory=SiteRules)
@@ -205,6 +221,72 @@ class Book:
     def override(self, entry_id: int, reader: str, place: Place, reason: str) -> WorklistEntry:
         """A person moves an entry, either way."""
         return self._do(reading.override, entry_id, reader, place, reason)
+
+    # --- the audit desk ---
+
+    def audit_cases(self, site: str, start: datetime, as_of: datetime) -> Frame:
+        """What every study had last been told in (start, as_of], a row each."""
+        return self._look(audit_cases.frame, site, start, as_of)
+
+    def audit_details(self, case_ids: Sequence[int]) -> Frame:
+        """Pixel statistics and embedding coordinates of some of them."""
+        return self._look(audit_cases.details, case_ids)
+
+    def audit_readings(self, site: str, start: datetime, as_of: datetime) -> Frame:
+        """When each became readable, was opened and was reported."""
+        return self._look(audit_cases.readings, site, start, as_of)
+
+    def audit_labels(self, site: str, as_of: datetime) -> Frame:
+        """Every label heard of by *as_of*."""
+        return self._look(audit_labels.heard, site, as_of)
+
+    def audit_sample(self, site: str, as_of: datetime) -> Mapping[int, float]:
+        """Entries drawn for an independent read, and at which rate."""
+        return self._look(audit_labels.sampled, site, as_of)
+
+    def choose_for_audit(self, site: str, entries: Sequence[int], rate: float) -> int:
+        """Draw entries; how many are new."""
+        return self._do(audit_labels.choose, site, entries, rate)
+
+    def add_label(self, label: NewLabel) -> None:
+        """Keep a statement about a study."""
+        self._do(audit_labels.add, label)
+
+    def entries_of(self, site: str, *, study_instance_uid: str = "", accession_number: str = "") -> list[int]:
+        """The entries a label that names a study or a request may mean."""
+        return self._look(
+            audit_labels.entries_of, site, study_instance_uid=study_instance_uid, accession_number=accession_number
+        )
+
+    def baselines(self, site: str, as_of: datetime) -> Sequence[StoredBaseline]:
+        """Every baseline frozen by *as_of*, oldest first."""
+        return self._look(baselines.of_site, site, as_of)
+
+    def freeze_baseline(
+        self, site: str, kind: str, name: str, card_sha256: str, body: str, by: str, at: datetime | None = None
+    ) -> bool:
+        """Keep a baseline, frozen now (or *at* an instant, in simulations); False where the same one was before."""
+        return self._do(baselines.freeze, site, kind, name, card_sha256, body, by, at)
+
+    def budget_spent(self, site: str, as_of: datetime) -> Sequence[Mapping[str, Any]]:
+        """Year, month, family, alpha, times."""
+        return self._look(drift_reports.budget_spent, site, as_of)
+
+    def keep_report(self, report: KeptReport, *, falls_back: bool, tells: bool) -> tuple[int, bool]:
+        """Store a report and the alarm it raises; its id, and whether it is new."""
+        return self._do(drift_reports.keep, report, falls_back=falls_back, tells=tells)
+
+    def reports_to_send(self, site: str) -> Sequence[Mapping[str, Any]]:
+        """Reports the site's webhook has not taken yet."""
+        return self._look(drift_reports.notices, site)
+
+    def report_sent(self, report_id: int) -> None:
+        """The webhook has it."""
+        self._do(drift_reports.noticed, report_id)
+
+    def report_not_sent(self, report_id: int, attempts: int, failure: str) -> None:
+        """The webhook did not take it; offered again later."""
+        self._do(drift_reports.not_noticed, report_id, attempts, failure)
 
     # --- what people and machines look at ---
 

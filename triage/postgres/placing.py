@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from triage.domain.priority import LANE_OF, clinical_place, moved_forward
 from triage.domain.worklist import AiState, ReadingState, WorklistEntry
-from triage.postgres import worklist
+from triage.postgres import rollout, worklist
 from triage.postgres.connect import Db
 from triage.postgres.site_rules import SiteRules
 
@@ -17,7 +17,7 @@ def replace_clinically(db: Db, rules: SiteRules, entry: WorklistEntry, actor: st
     if entry.placed_because == "override" and place.lane >= entry.place.lane:
         return  # a person's place yields only to an order that became more urgent than it
     because = "order-changed"
-    is_flagged = entry.ai_state is AiState.FLAGGED and rules.rollout == "reorder"
+    is_flagged = entry.ai_state is AiState.FLAGGED and rollout.in_force(db, rules, entry.site) == "reorder"
     if entry.placed_because == "flagged" or is_flagged:
         forward = moved_forward(place, entry.eligible_at, rules.policy)
         because = "flagged" if forward != place else because
@@ -28,7 +28,7 @@ def replace_clinically(db: Db, rules: SiteRules, entry: WorklistEntry, actor: st
 
 def move_forward(db: Db, rules: SiteRules, entry: WorklistEntry) -> None:
     """Move a flagged, unread entry forward; a report that came first suppresses the move, a claim holds it off."""
-    if entry.ai_state is not AiState.FLAGGED or rules.rollout != "reorder":
+    if entry.ai_state is not AiState.FLAGGED or rollout.in_force(db, rules, entry.site) != "reorder":
         return
     if entry.place is None or entry.eligible_at is None or entry.reading_state is not ReadingState.UNREAD:
         return

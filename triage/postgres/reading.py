@@ -7,8 +7,8 @@ from datetime import datetime
 from triage.domain.errors import Conflict
 from triage.domain.priority import Place
 from triage.domain.worklist import AiState, ReadingState, WorklistEntry
-from triage.ports import Line
-from triage.postgres import audit_trail, placing, reading_list, views, worklist
+from triage.ports import Line, NewLabel
+from triage.postgres import audit_labels, audit_trail, placing, reading_list, rollout, views, worklist
 from triage.postgres.connect import Db
 from triage.postgres.site_rules import SiteRules
 
@@ -57,10 +57,11 @@ def report(db: Db, rules: SiteRules, entry_id: int, reader: str, label: str | No
     entry = worklist.locked(db, entry_id)
     if entry.reading_state is ReadingState.READING and entry.claimed_by != reader:
         raise Conflict(f"entry {entry_id} is claimed by {entry.claimed_by}")
-    saw = entry.ai_state in {AiState.FLAGGED, AiState.NOT_FLAGGED} and rules.rollout != "shadow"
+    is_shown = rollout.in_force(db, rules, entry.site) != rollout.SHADOW
+    saw = entry.ai_state in {AiState.FLAGGED, AiState.NOT_FLAGGED} and is_shown
     entry = worklist.set_reading_state(db, entry, ReadingState.REPORTED, reader)
     if label is not None:
-        views.add_label(db, entry_id, label, reader, saw)
+        audit_labels.add(db, NewLabel(entry_id, label, "radiologist", reader, saw))
     audit_trail.append(db, entry.site, reader, "reported", f"entry:{entry_id}", label=label)
     return entry
 

@@ -13,7 +13,7 @@ from triage.domain.errors import Conflict
 from triage.domain.finding import Assessment, ModelIdentity
 from triage.domain.result import Result
 from triage.ports import Due
-from triage.postgres import orders, studies
+from triage.postgres import audit_cases, orders, studies
 from triage.postgres.connect import Db
 
 SUPERSEDE = """
@@ -49,6 +49,7 @@ def record(
             "is_flagged": assessment is not None and assessment.is_flagged,
         },
     )
+    audit_cases.record(db, run_id, assessment)
     return run_id
 
 
@@ -61,6 +62,7 @@ WITHDRAW = """
 def withdraw(db: Db, entry_id: int) -> None:
     """Mark the current result of an entry, if there is one, withdrawn."""
     db.execute(WITHDRAW, (entry_id,))
+    audit_cases.withdraw(db, entry_id)
 
 
 OF_ENTRY = """

@@ -189,13 +189,3 @@ def overview(db: Db, site: str) -> dict[str, Any]:
         "unreadable_files": db.execute(FILES, (site,)).fetchall(),
         "peers": sweeps.peers(db),
     }
-
-
-ADD_LABEL = """
-    INSERT INTO label (entry_id, class, source, given_by, saw_the_ai) VALUES (%s, %s, 'radiologist', %s, %s)
-"""
-
-
-def add_label(db: Db, entry_id: int, label: str, given_by: str, saw_the_ai: bool) -> None:
-    """Keep a radiologist's class; later ones stand beside it, none replaces another."""
-    db.execute(ADD_LABEL, (entry_id, label, given_by, saw_the_ai))

@@ -23,7 +23,7 @@ from triage.domain.imaging import Radiograph
 from triage.domain.priority import PriorityPolicy
 from triage.ports import Archive
 from triage.postgres.book import Book
-from triage.web import api, pages, probes, study
+from triage.web import api, pages, probes, quality, study
 from triage.web.desk import Desk, ModelWords
 from triage.web.live import Live
 from triage.web.signin import Guard, NotSignedIn, Sessions
@@ -96,7 +96,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_exception_handler(psycopg.OperationalError, _refused)
-    for router in (pages.router, study.router, api.router, probes.router, *extra_routers):
+    for router in (pages.router, study.router, quality.router, api.router, probes.router, *extra_routers):
         app.include_router(router)
     app.mount("/static", Static(directory=Path(__file__).parent / "static"), name="static")
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Annotated, Any
 
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from triage.domain.errors import Conflict
 from triage.domain.imaging import InstanceFacts, Radiograph
 from triage.domain.priority import PriorityPolicy
 from triage.ports import Archive, Line
-from triage.postgres import audit_trail, search
+from triage.postgres import audit_trail, drift_reports, search
 from triage.postgres.book import Book
+from triage.postgres.rollout import SHADOW
 from triage.web.picture import PictureCache, activation_png, jpeg, size_of
 
 
@@ -38,6 +39,22 @@ class ModelWords:
     licence: str = ""
 
 
+@dataclass
+class Remembered:
+    """An answer that is asked for on every line of a page, and may be a few seconds old."""
+
+    lasts: timedelta = timedelta(seconds=2)
+    asked_at: datetime | None = None
+    answer: bool = False
+
+    def get(self, clock: Callable[[], datetime], ask: Callable[[], bool]) -> bool:
+        """The answer of at most a moment ago."""
+        at = clock()
+        if self.asked_at is None or not timedelta(0) <= at - self.asked_at < self.lasts:
+            self.answer, self.asked_at = ask(), at
+        return self.answer
+
+
 @dataclass(frozen=True)
 class Desk:
     """One site's desk."""
@@ -46,18 +63,30 @@ class Desk:
     archive: Archive
     site: str
     policy: PriorityPolicy
-    rollout: str
+    rollout_set: str
     model: ModelWords
     clock: Callable[[], datetime]
     zone: tzinfo
     activation: Callable[[Radiograph], npt.NDArray[Any]] | None = None
     replay_message: Callable[[int], str] | None = None
     pictures: PictureCache = field(default_factory=PictureCache)
+    held_in_shadow: Remembered = field(default_factory=Remembered)
+
+    @property
+    def rollout(self) -> str:
+        """shadow, show or reorder: as set, unless an open drift alarm holds the site in shadow."""
+        if self.held_in_shadow.get(self.clock, self._has_fallen_back):
+            return SHADOW
+        return self.rollout_set
+
+    def _has_fallen_back(self) -> bool:
+        with self.book.pool.connection() as db:
+            return drift_reports.has_fallen_back(db, self.site)
 
     @property
     def shows_ai(self) -> bool:
         """In shadow the AI is recorded only: a reader must not see it, or the comparison is worth nothing."""
-        return self.rollout != "shadow"
+        return self.rollout != SHADOW
 
     def changed_at(self, entry_id: int) -> datetime | None:
         """When an entry last changed; None if it is not this site's."""
