@@ -146,10 +146,12 @@ def cached(
     crops: list[npt.NDArray[np.uint8]] = []
     for first in track(range(0, len(cases), AT_ONCE), f"cutting out lungs ({view})"):
         some = cases[first : first + AT_ONCE]
-        squares = [preprocess.squared(data.read_pixels(c.path)) for c in some]
+        pictures = [data.read_pixels(c.path) for c in some]
+        squares = [preprocess.squared(p) for p in pictures]
         maps = lung_maps(net, squares, side, device=torch.device("cpu"), half=False)
-        for case, square, probability in zip(some, squares, maps, strict=True):
-            field = gate.lung_field(probability)
+        for case, picture, square, probability in zip(some, pictures, squares, maps, strict=True):
+            rows, columns = picture.shape
+            field = gate.lung_field(probability, columns / rows)
             if field.implausible is not None:
                 continue
             image = preprocess.seen(square, field.mask, CACHED_SIDE, view).image
