@@ -44,7 +44,8 @@ CASES = """
                             image_rows, image_columns, statistics, coordinates)
     SELECT gen_random_uuid(), id, site, created_at, hashint8(study_id %% %(patients)s), 'assessed', %(version)s,
            %(card)s, %(threshold)s, pn / s, pp / s, pc / s, pc / s >= %(threshold)s, random(),
-           0.3 + random() / 20, random(), 'routine', 18 + 80 * random(), CASE WHEN study_id %% 2 = 0 THEN 'F' ELSE 'M' END,
+           0.3 + random() / 20, random(), 'routine', 18 + 80 * random(),
+           CASE WHEN study_id %% 2 = 0 THEN 'F' ELSE 'M' END,
            CASE WHEN study_id %% 3 = 0 THEN 'AP' ELSE 'PA' END, 'Maker ' || study_id %% 4, 'X', 'S' || study_id %% 9,
            512, 512,
            ARRAY[random(), random(), random(), random(), random(), random(), random()]::real[],

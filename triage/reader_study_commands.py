@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from triage.audit.blocks import Block
 from triage.audit.plain import to_json
 from triage.domain.errors import Misconfigured
 
@@ -58,13 +59,13 @@ def _analyse(chosen: argparse.Namespace) -> int:
     table = _parsed(lambda: reader_table.read_table(text), chosen.table)
     study = reader_study.analyse_study(table, washout_days=chosen.washout)
     body: dict[str, object] = {"study": study}
-    more = []
+    more: list[Block] = []
     if chosen.bayes:
         from triage.audit import item_response_page
 
         fit = item_response_page.fitted(table)
         body["nominal_response_model"] = item_response_page.summary(fit)
-        more = item_response_page.blocks(fit)
+        more = item_response_page.blocks(fit, table.readers)
     title = f"Reader study {chosen.table.stem}"
     page = reader_study_page.page_of(study, title=title, note=SYNTHETIC if chosen.synthetic else "", more=more)
     (chosen.out / "report.html").write_text(page, encoding="utf-8")

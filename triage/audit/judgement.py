@@ -130,8 +130,8 @@ def _budget(evidence: Evidence, spent: Sequence[Mapping[str, Any]], is_alarm: bo
         "spent_before": gone,
         "this_report": share if is_due else 0.0,
         "cause_alpha": share if is_due or is_alarm else 0.0,
-        "daily_watch": f"one false alarm in {rules.alarm_every:g} days with labels on average, or fewer; it has a clock "
-        "of its own and takes nothing from this budget",
+        "daily_watch": f"one false alarm in {rules.alarm_every:g} days with labels on average, or fewer; it has a "
+        "clock of its own and takes nothing from this budget",
         "spent": [{k: s[k] for k in ("year", "month", "family", "alpha")} for s in spent],
     }
 

@@ -28,7 +28,7 @@ class Cohort:
     Attributes:
         rows: numbers of the studies with a class.
         is_mature: of all studies, whether they are old enough for their labels to have come.
-        name: mature | all labelled (too few are mature).
+        name: which studies they are, in words.
     """
 
     rows: np.ndarray[Any, np.dtype[np.intp]]
@@ -38,13 +38,18 @@ class Cohort:
 
 
 def cohort_of(evidence: Evidence, curves: Sequence[label_delay.Curve]) -> Cohort:
-    """The mature cohort where it holds LEAST of each class, else every labelled study, and said so."""
+    """The mature studies of the recent days where they hold LEAST of each class, else all mature, else all labelled."""
     days = label_delay.mature_age(curves, MATURE_SHARE, within=evidence.rules.within_days) if curves else float("inf")
-    mature = evidence.labelled.age >= days
-    has = evidence.studies.has_class
-    counts = np.bincount(evidence.studies.truth[has & mature], minlength=len(CLASSES))
-    if (counts >= subgroups.LEAST).all():
-        return Cohort(np.flatnonzero(has & mature), mature, days, "mature")
+    age, has = evidence.labelled.age, evidence.studies.has_class
+    mature = age >= days
+    recent = mature & (age < days + evidence.rules.recent_days)
+    for rows, name in (
+        (recent, f"mature, of the {evidence.rules.recent_days} days before"),
+        (mature, "mature, of the whole period (too few are recent)"),
+    ):
+        counts = np.bincount(evidence.studies.truth[has & rows], minlength=len(CLASSES))
+        if (counts >= subgroups.LEAST).all():
+            return Cohort(np.flatnonzero(has & rows), mature, days, name)
     return Cohort(np.flatnonzero(has), mature, days, "all labelled (too few are mature)")
 
 
