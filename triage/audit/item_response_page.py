@@ -15,7 +15,8 @@ from triage.audit.predictive_check import predictive_check
 from triage.audit.reader_table import WITH, WITHOUT, ReaderTable
 
 MODEL = (
-    "Multidimensional nominal response model (Nishio et al.): the answer of a reader to a case is drawn from softmax of "
+    "Multidimensional nominal response model (Nishio et al.): the answer of a reader to a case is drawn from "
+    "softmax of "
     "the reader's row for the true class less the case's offsets; normal priors of SD 2. Our own sampler. Readings are "
     "taken as independent given reader and case."
 )
