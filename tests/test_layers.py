@@ -23,7 +23,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "integrations": ("triage.domain", "triage.ports"),
     "triage.postgres": ("triage.domain", "triage.ports"),
     "triage.web": (
-        "triage.domain", "triage.ports", "triage.postgres", "triage.audit.exports", *USE_CASES, "integrations.fhir",
+        "triage.domain",
+        "triage.ports",
+        "triage.postgres",
+        "triage.audit.exports",
+        *USE_CASES,
+        "integrations.fhir",
     ),
     "triage.reading_room": ("triage.domain", "triage.web.signin", "triage.web.picture", "models.pictures"),
     **{use_case: ("triage.domain", "triage.ports") for use_case in USE_CASES},

@@ -110,6 +110,18 @@ def test_the_gradient_is_that_of_finite_differences(is_helped):
         assert gradient[:, n] == pytest.approx(slope, abs=1e-6)
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+def test_there_may_be_any_number_of_classes(classes):
+    rng = np.random.default_rng(1)
+    reader, case, modality = (grid.ravel() for grid in np.meshgrid([0, 1], np.arange(8), [0, 1]))
+    truth, chosen = rng.integers(classes, size=8), rng.integers(classes, size=32)
+    density = NominalResponse(readings(reader, case, chosen, truth, modality, classes=classes))
+    at = rng.normal(size=(1, density.dimensions))
+    steps = 1e-5 * np.eye(density.dimensions)
+    slope = (density(at + steps)[0] - density(at - steps)[0]) / 2e-5
+    assert density(at)[1][0] == pytest.approx(slope, abs=1e-6)
+
+
 @pytest.mark.parametrize("is_helped", [False, True])
 def test_the_density_is_that_of_the_model_as_stated(is_helped):
     study = Study(readers=3, cases=10, helped=is_helped, missing=0.3)
@@ -234,6 +246,15 @@ def test_cases_nobody_read_without_help_have_no_difficulty():
     assert np.isnan(found.help.sensitivity.median).tolist() == [False, False, True]
 
 
+def test_readers_who_read_in_one_way_alone_say_nothing_of_help():
+    study = Study(readers=4, cases=12, helped=True)
+    chosen = study.readings.chosen.copy()
+    chosen[0, :2], chosen[1, 2:] = False, False
+    found = results(quick(Readings(chosen, study.truth), draws=50)).help
+    for part in (found.delta, found.tau, found.sensitivity, found.accuracy):
+        assert np.isnan(part.median).all() and np.isnan(part.above_0).all()
+
+
 def test_one_seed_gives_one_posterior_to_the_bit():
     of = Study(readers=2, cases=9, helped=True).readings
     first, again, other = (quick(of, draws=30, seed=seed) for seed in (4, 4, 5))
@@ -251,7 +272,7 @@ def test_a_short_fit_says_that_it_is_not_usable():
 def test_numpyro_finds_the_same_posterior(is_helped):
     pytest.importorskip("numpyro", reason="NumPyro (extra 'bayes') is not installed: no second opinion here")
     of = Study(readers=3, cases=30, helped=is_helped, missing=0.1).readings
-    ours, theirs = fit(of, draws=1500), fit_by_numpyro(of, chains=4, draws=1500)
+    ours, theirs = fit(of), fit_by_numpyro(of)
     assert ours.draws.keys() == theirs.draws.keys()
     for name, draws in ours.draws.items():
         assert draws.mean(axis=(0, 1)) == pytest.approx(theirs.draws[name].mean(axis=(0, 1)), abs=0.1)

@@ -58,7 +58,7 @@ def diagnose(quantities: Mapping[str, npt.ArrayLike], divergences: int) -> Diagn
 
 def r_hat(draws: npt.ArrayLike) -> Floats:
     """
-    Rank-normalised split R-hat: the larger of bulk and folded (Vehtari et al., Bayesian Analysis 16, 2021, section 4).
+    Rank-normalised split R-hat: the larger of bulk and folded (Vehtari et al., Bayesian Analysis 16, 2021).
 
     Args:
         draws: (chains, draws, ...) at least four draws.
@@ -77,7 +77,7 @@ def r_hat(draws: npt.ArrayLike) -> Floats:
 
 def ess_bulk(draws: npt.ArrayLike) -> Floats:
     """
-    Effective sample size of the normal scores: how well the centre of a distribution is known (ibid., section 4.3).
+    Effective sample size of the normal scores: how well the centre of a distribution is known (ibid.).
 
     Args:
         draws: (chains, draws, ...).
@@ -156,7 +156,7 @@ def _ess(values: Floats) -> Floats:
     """
     Effective sample size of (chains, draws, k) from the autocorrelation, cut by Geyer's initial monotone sequence.
 
-    As in the appendix of Vehtari et al., whose last term, one half of a pair, and whose cap of S log10 S are here too.
+    As in Stan and ArviZ: with half of the pair at which it stops, if positive, and at most S log10 S of S draws.
     """
     chains, n, _ = values.shape
     within, pooled = _variances(values)

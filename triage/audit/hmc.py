@@ -16,7 +16,7 @@ Density = Callable[[Floats], tuple[Floats, Floats]]
 LENGTH = 3.0
 """Length of a trajectory, in standard deviations: about half a period of a direction a standard deviation wide."""
 DIVERGENT = 1000.0
-"""An error of the energy that no sound trajectory makes (Stan's limit; Betancourt, arXiv 1701.02434, section 6.2)."""
+"""An error of the energy that no sound trajectory makes (Stan's limit; Betancourt, arXiv 1701.02434)."""
 MOST_STEPS = 256
 """Most steps of one trajectory: bounds the time of early warm-up, when the step may still be far too small."""
 WINDOWS = (0.1, 0.2, 0.4, 0.9)
@@ -171,7 +171,7 @@ def scales(window: list[tuple[Floats, Floats]]) -> Floats:
     Scale of each dimension from points and gradients (chains, dimensions): the root of sd(point) / sd(gradient).
 
     The geometric mean of the spread seen and of the spread a normal density would have with such gradients: it settles
-    sooner than the spread alone (nutpie's rule, Seyboldt et al. 2024). Within chains, so that chains still apart, or in
+    sooner than the spread alone (nutpie's rule). Within chains, so that chains still apart, or in
     mirrored modes, do not widen it.
     """
     point, gradient = (np.array(part).var(axis=0).mean(axis=0) for part in zip(*window, strict=True))

@@ -52,7 +52,7 @@ class Posterior:
 @dataclass(frozen=True, eq=False)
 class Help:
     """
-    What reading with help changed.
+    What reading with help changed; NaN where no reader read a class in both ways.
 
     Attributes:
         delta: (classes, classes) the readers' common change of centred theta; `delta.above_0` on the diagonal is the
@@ -187,11 +187,11 @@ def _between_readers(figure: Floats) -> Floats:
 
 
 def _help(of: Fit, was_read: npt.NDArray[np.bool_], accuracy: Floats, sensitivity: Floats) -> Help:
-    is_seen = was_read[1].any(axis=0)
-    delta = np.where(is_seen[:, None], _flat(of.draws["delta"]), NAN)
+    # readers of one way alone would be held against the prior, not against the others
+    in_both = (was_read[0] & was_read[1]).any(axis=0)
     return Help(
-        delta=posterior(delta),
-        tau=posterior(of.draws["tau"].reshape(-1)),
+        delta=posterior(np.where(in_both[:, None], _flat(of.draws["delta"]), NAN)),
+        tau=posterior(np.where(in_both.any(), of.draws["tau"].reshape(-1), NAN)),
         sensitivity=posterior(_mean_of_known(sensitivity[:, 1] - sensitivity[:, 0])),
         accuracy=posterior(_mean_of_known(accuracy[:, 1] - accuracy[:, 0])),
     )

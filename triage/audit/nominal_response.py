@@ -16,7 +16,8 @@ PRIOR_SD = 2.0
 
 class NominalResponse:
     """
-    Log posterior of MDNRM: P(reader i chooses k for case j) = softmax_k(theta_i[t_j, k] - beta_j[k]), all N(0, sd 2).
+    Log posterior of MDNRM: P(reader i chooses k for case j) = softmax_k(theta_i[t_j, k] - beta_j[k]), all N(0, sd 2),
+    t_j being the true class (the model that Nishio & Ota, PeerJ Computer Science 2024, e2380, extend).
 
     With two modalities theta of "with" is theta_i + Delta + u_i, Delta ~ N(0, 2), u_i = s z_i with z_i and s ~ N(0, 1):
     the non-centred form of u_i ~ N(0, tau), tau = |s| ~ HalfNormal(1). With log tau for s, a trajectory from a poor
