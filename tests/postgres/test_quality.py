@@ -23,7 +23,7 @@ from triage.postgres import drift_reports
 from triage.postgres.book import Book
 from triage.postgres.connect import Pool
 
-RULES = AuditRules(draws=40, recent_days=120)
+RULES = AuditRules(draws=40, recent_days=120, alpha_year=0.6)
 SECRET = b"sixteen bytes at least"
 
 

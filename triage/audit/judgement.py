@@ -180,6 +180,7 @@ def _actions(evidence: Evidence, external: State, changed: State, cause: str) ->
             "No study of the random audit sample is drawn or read: missed COVID can only be estimated under "
             "assumptions (TRIAGE_AUDIT_SECRET, page Quality)."
         )
-    if (evidence.labelled.reader_saw_ai & (evidence.labelled.source >= 0)).mean() > 0.5:
+    saw = evidence.labelled.reader_saw_ai[evidence.labelled.source >= 0]
+    if saw.sum() > len(saw) / 2:
         todo.append("Most labels come from readers who saw the AI's result: agreement is flattered.")
     return todo or ["Nothing. The next report comes by itself."]

@@ -39,7 +39,7 @@ def drift_of(evidence: Evidence, *, mature_days: float, alpha: float) -> dict[st
     reference = then.where(then.has_class)
     shift = label_shift.label_shift(
         reference.probability, reference.truth, spoken.probability,
-        blocks=(reference.patient, spoken.patient), draws=200, seed=evidence.rules.seed,
+        blocks=(reference.patient, spoken.patient), draws=min(200, evidence.rules.draws), seed=evidence.rules.seed,
     )  # fmt: skip
     is_mature = evidence.labelled.age[recent][now.is_assessed] >= mature_days
     parts, cause = _cause(evidence, reference, spoken, is_mature, alpha)
@@ -93,7 +93,7 @@ def _table(family: str, numbers: Any, words: Any, windows: list[Cases], evidence
         return []
     found = header_drift.drift(
         numbers, words, blocks=(windows[0].patient, windows[1].patient), margin=evidence.rules.effect,
-        draws=499, seed=evidence.rules.seed,
+        draws=min(499, 2 * evidence.rules.draws), seed=evidence.rules.seed,
     )  # fmt: skip
     return [
         {
@@ -113,7 +113,9 @@ def _embedding(evidence: Evidence, then: Cases, now: Cases) -> tuple[list[dict[s
     kernel = embedding_drift.kernel(
         then.coordinates, now.coordinates, blocks=blocks, draws=rules.draws, seed=rules.seed
     )
-    told = embedding_drift.classifier(then.coordinates, now.coordinates, blocks=blocks, draws=200, seed=rules.seed)
+    told = embedding_drift.classifier(
+        then.coordinates, now.coordinates, blocks=blocks, draws=min(200, rules.draws), seed=rules.seed
+    )
     rows = [
         _row("kernel distance (MMD)", kernel.reference, kernel.current, kernel.squared, kernel.p, rules.effect),
         _row("told apart by a classifier", len(told.reference_rows), len(told.current_rows), told.distance, told.p,
@@ -139,7 +141,7 @@ def _estimated(reference: Cases, spoken: Cases, shift: label_shift.LabelShift) -
     meant = recalibration.adjusted(model.of(spoken.probability), shift.ratio)
     some = np.random.default_rng(shift.seed).permutation(len(spoken))[:MOST]
     promised = estimated_performance.estimated(
-        meant[some], spoken.said[some], patients=spoken.patient[some], draws=200, seed=shift.seed
+        meant[some], spoken.said[some], patients=spoken.patient[some], draws=max(shift.draws, 2), seed=shift.seed
     )
     has = spoken.has_class
     gap = estimated_performance.gap(meant[has], spoken.truth[has], spoken.said[has], patients=spoken.patient[has])
@@ -194,7 +196,7 @@ def _cause(
 
 def exchanges_for(alpha: float) -> int:
     """Exchanges whose smallest p lies well below half of *alpha*, for two tests share it."""
-    return int(min(2000, max(500, np.ceil(4 / alpha))))
+    return int(min(2000, max(200, np.ceil(4 / alpha))))
 
 
 def _prior_words(prior: Prior) -> str:
