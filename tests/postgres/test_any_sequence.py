@@ -27,10 +27,12 @@ from triage.postgres import worklist
 EMPTY = """
     ALTER TABLE audit_trail DISABLE TRIGGER audit_fixed;
     ALTER TABLE move DISABLE TRIGGER move_fixed;
+    ALTER TABLE label DISABLE TRIGGER label_fixed;
     TRUNCATE audit_trail, move, delivery, run, worklist_entry, instance, study, imaging_order, inbound_message,
-             reading_share, label RESTART IDENTITY CASCADE;
+             reading_share, label, audit_case, audit_sample RESTART IDENTITY CASCADE;
     ALTER TABLE audit_trail ENABLE TRIGGER audit_fixed;
     ALTER TABLE move ENABLE TRIGGER move_fixed;
+    ALTER TABLE label ENABLE TRIGGER label_fixed;
 """
 ENTRIES = f"SELECT {worklist.COLUMNS}, e.attempt FROM worklist_entry e ORDER BY e.id"
 READERS = st.sampled_from(["dr.a", "dr.a", "dr.b"])
