@@ -19,6 +19,7 @@ from triage.settings import Settings
 from triage.wiring import Service, now
 
 USAGE, FAILED, UNAVAILABLE = 2, 1, 75
+OPENED: list[Service] = []
 Steps: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -41,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(FAILED)
+    finally:
+        while OPENED:
+            OPENED.pop().close()
 
 
 def _fail(status: int, why: Exception) -> None:
@@ -103,7 +107,7 @@ def _parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
 def _add_audit(steps: Steps) -> None:
     from triage.audit_commands import add_commands
 
-    add_commands(steps, lambda: Service(_settings()).audit, lambda: Service(_settings()).weights)
+    add_commands(steps, lambda: _service(_settings()).audit, lambda: _service(_settings()).weights)
 
 
 def _add_reader_study(steps: Steps) -> None:
@@ -127,6 +131,13 @@ def _settings() -> Settings:
     return settings
 
 
+def _service(settings: Settings) -> Service:
+    """The parts of this process; what they opened is closed when the command ends."""
+    service = Service(settings)
+    OPENED.append(service)
+    return service
+
+
 def _demo(chosen: argparse.Namespace) -> int:
     from triage.demo.run import run_demo
 
@@ -139,7 +150,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     settings = _settings()
     if settings.web_host not in {"127.0.0.1", "::1", "localhost"}:
         raise Misconfigured("TRIAGE_WEB_HOST: only a loopback address, until people can sign in for real")
-    app = Service(settings).web_app(settings.web_secret or secrets.token_hex(32))
+    app = _service(settings).web_app(settings.web_secret or secrets.token_hex(32))
     # no access log of uvicorn's: it writes whole URLs, and FHIR searches carry identifiers in theirs
     uvicorn.run(
         app,
@@ -158,7 +169,7 @@ def _worker(chosen: argparse.Namespace) -> int:
     settings = _settings()
     require_broker(settings)
     roles = chosen.role or ["assess", "sweep", "deliver"]
-    Service(settings).check_before(roles)
+    _service(settings).check_before(roles)
     queues = ",".join(roles)
     app.worker_main([
         "worker", "--queues", queues, "--concurrency", str(chosen.processes), "--pool", "prefork",
@@ -172,7 +183,7 @@ def _listen(chosen: argparse.Namespace) -> int:
     from integrations.hl7.mllp import serve
 
     settings = _settings()
-    service = Service(settings)
+    service = _service(settings)
     service.pool.wait(30)
 
     async def listen() -> None:
@@ -202,7 +213,7 @@ def _sweep(chosen: argparse.Namespace) -> int:
     from triage.intake import sweep_archive, sweep_orders
 
     settings = _settings()
-    service = Service(settings)
+    service = _service(settings)
     if service.ehr_orders is not None:
         changed = sweep_orders(
             ehr=service.ehr_orders, book=service.book, site=settings.site, clock=now, read=service.read_fhir,
@@ -223,7 +234,7 @@ def _check(chosen: argparse.Namespace) -> int:
     if not settings.model_enabled:
         sys.stdout.write("TRIAGE_MODEL is off: no network is in use\n")
         return 0
-    networks = Service(settings).checked_networks()
+    networks = _service(settings).checked_networks()
     print_networks(networks)
     return FAILED if any(one.problem for one in networks) else 0
 
@@ -245,12 +256,12 @@ def _status(chosen: argparse.Namespace) -> int:
     from triage.terminal import print_status
 
     settings = _settings()
-    print_status(Service(settings).book.overview(settings.site), settings)
+    print_status(_service(settings).book.overview(settings.site), settings)
     return 0
 
 
 def _replay(chosen: argparse.Namespace) -> int:
-    service = Service(_settings())
+    service = _service(_settings())
     if chosen.what == "entry":
         service.book.assess_again(chosen.number, "operator")
         sys.stdout.write(f"entry {chosen.number} is queued for assessment\n")
@@ -271,12 +282,12 @@ def _worklist(chosen: argparse.Namespace) -> int:
 
     settings = _settings()
     at = now()
-    print_worklist(Service(settings).book.page(settings.site, limit=chosen.limit, at=at), at, title="Reading list")
+    print_worklist(_service(settings).book.page(settings.site, limit=chosen.limit, at=at), at, title="Reading list")
     return 0
 
 
 def _audit_trail(chosen: argparse.Namespace) -> int:
-    broken = Service(_settings()).book.first_broken_audit_row()
+    broken = _service(_settings()).book.first_broken_audit_row()
     if broken is not None:
         raise TriageError(f"the audit trail is broken at row {broken}")
     sys.stdout.write("the audit trail's chain holds\n")

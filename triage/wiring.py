@@ -66,6 +66,12 @@ class Service:
             raise Misconfigured("TRIAGE_DATABASE_URL is not set (the demo sets it to its embedded server)")
         return open_pool(self.settings.database_url, size=12)
 
+    def close(self) -> None:
+        """Give back the connections, where any were opened."""
+        opened: Pool | None = self.__dict__.get("pool")
+        if opened is not None:
+            opened.close()
+
     @cached_property
     def book(self) -> Book:
         """What is remembered."""
