@@ -84,6 +84,7 @@ def test_a_model_that_answers_ten_points_worse_raises_an_alarm_after_the_change(
     assert said.change == "ALARM" and said.is_alarm
     assert 240 <= said.body["change"]["detectors"]["accuracy"]["first_alarm_day"] <= 330
     assert any("Sign this report" in a for a in said.body["actions"])
+    assert "1970-" in said.body["verdicts"]["change"]["reason"], "days are dates"
 
 
 def test_another_detector_is_found_in_the_images() -> None:

@@ -92,8 +92,8 @@ def attribute(
        changed disease does cannot be told apart.
     2. Covariate, with performance loss: images have changed, and the loss exceeds the tolerance.
     3. Prior only: the mix has changed and images have not. Never a fault of the model.
-    4. Covariate, benign: images have changed, no such loss is shown, and one of more than `drop` is ruled out.
-    5. Covariate, performance unknown: images have changed, and it is not; as a rule because labels are missing.
+    4. Covariate, benign: images have changed, and labels show no such loss and rule out one of more than `drop`.
+    5. Covariate, performance unknown: images have changed, and labels are too few for that, or there are none.
 
     Args:
         reference: all labelled, at least LEAST_OF_CLASS cases a class.

@@ -70,8 +70,8 @@ def _images(covariate: Covariate) -> str:
 def _loss(covariate: Covariate) -> str:
     basis = {
         "labels": "as labels show",
-        "images": "as the reference's cases that look alike show",
-        "probabilities": "if the probabilities still mean what they meant, which images unlike all before may undo",
+        "images": "from cases of the reference that look alike, if a class is as likely as ever given the image",
+        "probabilities": "from the probabilities, if they still mean what they meant, which such images may undo",
     }[covariate.basis]
     return f"{_span(covariate.loss)}, {basis}"
 
@@ -89,8 +89,8 @@ def _benign(covariate: Covariate, tolerance: float, drop: float) -> str:
 
 def _unknown(covariate: Covariate, drop: float) -> str:
     return (
-        f"{_images(covariate)}. Whether fewer cases are right now is not known, a loss of more than {drop:.1%} is not "
-        f"ruled out: {_loss(covariate)}. Labels of this window are needed."
+        f"{_images(covariate)}. Whether fewer cases are right now is not known, and a loss of more than {drop:.1%} not "
+        f"ruled out; the estimate is {_loss(covariate)}. More labels of this window are needed."
     )
 
 

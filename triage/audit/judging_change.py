@@ -9,7 +9,9 @@ at acceptance, so prevalence may do what it likes. The second watches the sensit
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from triage.audit.states import State
 from triage.audit.watch import Baseline, Rules, Watch, share_baseline, watch
 
 SPENT = 0.025
+DAY = re.compile(r"\bday (\d+)\b")
 DETECTORS = 2
 ORDER = (State.ALARM, State.WATCH, State.INSUFFICIENT, State.IN_CONTROL)
 """The state of several detectors is the first of these that any of them is in; INSUFFICIENT only if none can say."""
@@ -120,4 +123,10 @@ def _overall(found: dict[str, Watch]) -> dict[str, Any]:
     if state is State.INSUFFICIENT and states["accuracy"] is State.IN_CONTROL:
         state = State.IN_CONTROL
     loud = [name for name, s in states.items() if s is state] or ["accuracy"]
-    return {"state": state, "reason": " ".join(found[name].reason for name in loud), "detectors": states}
+    reason = " ".join(dated(found[name].reason) for name in loud)
+    return {"state": state, "reason": reason, "detectors": states}
+
+
+def dated(words: str) -> str:
+    """The same with its days, numbered from 1970, as dates."""
+    return DAY.sub(lambda found: (date(1970, 1, 1) + timedelta(days=int(found[1]))).isoformat(), words)
