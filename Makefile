@@ -11,7 +11,7 @@ demo: $(VENV)/.run
 	@exec $(RUN) -m triage demo $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(ONCE),--once)
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest $(PYTEST)
+	OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest $(PYTEST)
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check

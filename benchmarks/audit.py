@@ -1,7 +1,7 @@
 """
 The audit's report over 1,000,000 assessments with 200,000 labels: seconds and peak memory.
 
-    python -m benchmarks.audit [--assessments 1000000] [--labels 200000]
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.audit [--assessments 1000000] [--labels 200000]
 
 The rows are written by the database itself from a made-up model, 2,700 a day for a year after 20,000 of the acceptance.
 """

@@ -1,7 +1,7 @@
 """
 A simulated hospital year on a real database, for each scenario: what the audit desk says before and after the change.
 
-    python -m benchmarks.simulated_year --out docs/audit                 # about ten minutes
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.simulated_year --out docs/audit      # about three minutes
     python -m benchmarks.simulated_year --only "in control" --out DIR
 
 Every scenario is a site of its own with the same first 240 days; 120 days of them are its local acceptance.
