@@ -27,7 +27,7 @@ DAYS = 370.0
 
 STUDIES = """
     INSERT INTO study (site, study_instance_uid, archive, patient_id, first_seen_at, last_changed_at)
-    SELECT %(site)s, '1.2.' || i, 'made up', 'P' || (i * 7919 %% %(patients)s), at, at
+    SELECT %(site)s, '1.2.' || i, 'made up', 'P' || (i::bigint * 7919 %% %(patients)s), at, at
       FROM (SELECT i, %(start)s::timestamptz + i * %(step)s::interval AS at FROM generate_series(1, %(n)s) i) t
 """
 ENTRIES = """
