@@ -178,7 +178,8 @@ def printed(kept: dict[str, list[list[Any]]], wanted: int) -> None:
         for name in runs[0]:
             p = np.array([run[name] for run in runs])
             print(f"| {name} | {spread((p <= 0.05).mean(), len(p))} | {spread((p <= 0.01).mean(), len(p))} |")
-    print(f"\n| simulated drift | causes named (alpha {RULES.alpha:.2f} in all) |\n|---|---|")
+    if kept.keys() & DRIFTS.keys():
+        print(f"\n| simulated drift | causes named (alpha {RULES.alpha:.2f} in all) |\n|---|---|")
     for name in DRIFTS:
         causes = Counter(cause for b in kept.get(name, [])[:wanted] for cause in b)
         if causes:

@@ -54,7 +54,7 @@ def judge(evidence: Evidence, spent: Sequence[Mapping[str, Any]] = ()) -> Judgem
     budget = _budget(evidence, spent, State.ALARM in (external, changed))
     drift = judging_drift.drift_of(evidence, mature_days=cohort.mature_days, alpha=budget["cause_alpha"])
     cause = drift["cause"]["name"]
-    is_alarm = State.ALARM in (external, changed) or cause == "concept"
+    is_alarm = State.ALARM in (external, changed, drift["cause"].get("state"))
     sentence = _sentence(external, changed, drift["cause"])
     body = {
         "schema": SCHEMA,
