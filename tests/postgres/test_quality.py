@@ -159,6 +159,8 @@ def test_a_test_result_outranks_the_report_of_the_worklist(ward: Ward) -> None:
     assert later.studies.truth.tolist() == [2]
     assert later.labelled.reader_saw_ai.tolist() == [False]
     assert quality.gathered(desk, at).studies.truth.tolist() == [1], "as known then"
+    (trail,) = ward.rows("SELECT actor, detail FROM audit_trail WHERE action = 'labelled'")
+    assert trail["actor"] == "lab" and trail["detail"]["class"] == "covid"
 
 
 def test_unflagged_studies_are_drawn_by_the_secret_and_never_twice(ward: Ward) -> None:

@@ -8,8 +8,10 @@ from typing import LiteralString
 
 from psycopg import sql
 
+from triage.domain.errors import Conflict
 from triage.domain.frame import Frame
 from triage.ports import NewLabel
+from triage.postgres import audit_trail
 from triage.postgres.audit_cases import fixed_columns, words_of
 from triage.postgres.connect import Db
 
@@ -23,6 +25,21 @@ ADD = """
 def add(db: Db, label: NewLabel) -> None:
     """Keep a statement; later ones stand beside it, none replaces another."""
     db.execute(ADD, vars(label))
+
+
+SITE_OF = "SELECT site FROM worklist_entry WHERE id = %s"
+
+
+def take(db: Db, label: NewLabel) -> None:
+    """Keep a statement that came from outside the worklist, and who made it, in the audit trail."""
+    row = db.execute(SITE_OF, (label.entry_id,)).fetchone()
+    if row is None:
+        raise Conflict(f"no worklist entry {label.entry_id}")
+    add(db, label)
+    audit_trail.append(
+        db, row["site"], label.given_by, "labelled", f"entry:{label.entry_id}",
+        source=label.source, **{"class": label.cls, "retracted": label.is_retracted},
+    )  # fmt: skip
 
 
 OF_SITE: LiteralString = """

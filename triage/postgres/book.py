@@ -250,7 +250,7 @@ class Book:
 
     def add_label(self, label: NewLabel) -> None:
         """Keep a statement about a study."""
-        self._do(audit_labels.add, label)
+        self._do(audit_labels.take, label)
 
     def entries_of(self, site: str, *, study_instance_uid: str = "", accession_number: str = "") -> list[int]:
         """The entries a label that names a study or a request may mean."""
