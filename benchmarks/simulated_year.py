@@ -24,6 +24,7 @@ from benchmarks.common import database, machine
 from benchmarks.hospital import SCENARIOS, THRESHOLD, Scenario, Year, made
 from triage import quality
 from triage.audit import exports, reading_lines, reading_simulation
+from triage.audit.baseline import frozen_json
 from triage.audit.cases import CLASSES, Cases, Words
 from triage.audit.evidence import AuditRules, Model
 from triage.audit.judgement import Judgement
@@ -249,7 +250,7 @@ def freeze_external(desk: quality.Desk, seed: int) -> None:
         day=np.zeros(n, dtype=np.int64), is_flagged=year.is_flagged[rows],
         numbers={"age_years": year.age[rows]}, words={"sex": Words.of(["F"] * n)}, coordinates=year.embedding[rows],
     )  # fmt: skip
-    body = quality.frozen_json(cases, name="simulated", until=MIDNIGHT, model=MODEL)
+    body = frozen_json(cases, name="simulated", until=MIDNIGHT, model=MODEL)
     kind, card = "external-validation", MODEL.card_sha256
     desk.book.freeze_baseline(desk.site, kind, "simulated", card, body, "simulation", MIDNIGHT)
 

@@ -13,17 +13,19 @@ import numpy as np
 
 from triage.audit import labels as ranked
 from triage.audit import page as drawn
+from triage.audit.baseline import cases_of, from_external, frozen_json
 from triage.audit.cases import CLASSES, COVID, OTHER, UNKNOWN, Cases, Words
 from triage.audit.evidence import AuditRules, Evidence, Labelled, Model, Waits
 from triage.audit.judgement import Judgement, judge
 from triage.audit.plain import to_json
-from triage.domain.errors import Conflict, Misconfigured, Rejected, Unavailable
+from triage.audit.subgroups import LEAST
+from triage.domain.errors import Conflict, Rejected, Unavailable
+from triage.domain.finding import PIXEL_STATISTICS
 from triage.domain.frame import Frame
 from triage.ports import AuditBook, KeptReport, NewLabel, StoredBaseline
 
 log = logging.getLogger(__name__)
 
-STATISTICS = ("mean", "sd", "p01", "p50", "p99", "lung_mean", "lung_sd")
 NUMBERS = ("gate_score", "lung_area", "activation_outside", "age_years")
 WORDS = ("outcome", "refusal", "requested_priority", "sex", "view_position", "manufacturer", "model_name",
          "station_name", "version", "card_sha256")  # fmt: skip
@@ -31,6 +33,7 @@ DETAILS = 4000
 """Studies of a window whose pixels and embeddings are looked at: more would not be seen more sharply."""
 SOURCE_OF = {"radiologist": ranked.Source.FINAL_REPORT}
 """What sources are called that the worklist writes by another name."""
+ALL_DAYS = 36_500
 LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
 MANUAL_SOURCES = frozenset(str(s) for s in ranked.SOURCES) | {"radiologist"}
 
@@ -173,10 +176,10 @@ def _detailed(desk: Desk, frame: Frame, cases: Cases, rows: Any, seed: int) -> C
     if len(rows) > DETAILS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, DETAILS, replace=False))
     found = desk.book.audit_details(frame["case_id"][rows].tolist())
-    pixels = np.full((len(cases), len(STATISTICS)), np.nan)
+    pixels = np.full((len(cases), len(PIXEL_STATISTICS)), np.nan)
     coordinates = np.full((len(cases), found["coordinates"].shape[1]), np.nan)
     pixels[rows], coordinates[rows] = found["statistics"], found["coordinates"]
-    numbers = {**cases.numbers, **{f"pixel {name}": pixels[:, i] for i, name in enumerate(STATISTICS)}}
+    numbers = {**cases.numbers, **{f"pixel {name}": pixels[:, i] for i, name in enumerate(PIXEL_STATISTICS)}}
     return replace(cases, numbers=numbers, coordinates=coordinates)
 
 
@@ -190,57 +193,6 @@ def _waits(desk: Desk, frame: Frame, cases: Cases, start: datetime, as_of: datet
 
 
 # --- baselines ---
-
-
-def frozen_json(cases: Cases, *, name: str, until: datetime, model: Model) -> str:
-    """A baseline as it is stored: every case, no identifier; patients are numbered anew."""
-    _, whose = np.unique(cases.patient, return_inverse=True)
-    return to_json(
-        {
-            "schema": 1,
-            "name": name,
-            "until": until.astimezone(UTC).isoformat(timespec="seconds"),
-            "model": model,
-            "probability": cases.probability,
-            "truth": cases.truth,
-            "patient": whose,
-            "day": cases.day,
-            "is_flagged": cases.is_flagged,
-            "numbers": cases.numbers,
-            "words": {k: w.texts() for k, w in cases.words.items()},
-            "coordinates": cases.coordinates,
-        }
-    )
-
-
-def cases_of(body: str) -> Cases:
-    """
-    Read a baseline back.
-
-    Raises:
-        Misconfigured: it is not one.
-    """
-    try:
-        stored: dict[str, Any] = json.loads(body)
-        n = len(stored["truth"])
-        return Cases(
-            probability=_numbers(stored["probability"], (n, len(CLASSES))),
-            truth=np.array(stored["truth"], dtype=np.int64),
-            patient=np.array(stored["patient"], dtype=np.int64),
-            day=np.array(stored["day"], dtype=np.int64),
-            is_flagged=np.array(stored["is_flagged"], dtype=bool),
-            numbers={k: _numbers(v, (n,)) for k, v in stored["numbers"].items()},
-            words={k: Words.of(v) for k, v in stored["words"].items()},
-            coordinates=_numbers(stored["coordinates"], (len(stored["coordinates"]), -1)),
-        )
-    except (ValueError, KeyError, TypeError) as exc:
-        raise Misconfigured(f"a stored baseline cannot be read: {type(exc).__name__}") from exc
-
-
-def _numbers(values: Any, shape: tuple[int, ...]) -> Any:
-    found = np.array([[np.nan if x is None else x for x in row] if isinstance(row, list) else
-                      (np.nan if row is None else row) for row in values], dtype=np.float64)  # fmt: skip
-    return found.reshape(shape) if found.size else np.zeros((shape[0], 0) if len(shape) > 1 else shape)
 
 
 def accept(
@@ -263,49 +215,16 @@ def accept(
     Raises:
         Conflict: a class has fewer labelled cases than the audit can use.
     """
-    evidence = gathered(desk, as_of or datetime.now(UTC), since=start)
+    # pixels and embeddings of the whole acceptance, however long ago it was
+    whole = replace(desk, rules=replace(desk.rules, recent_days=ALL_DAYS))
+    evidence = gathered(whole, as_of or datetime.now(UTC), since=start)
     cases = evidence.studies.where(evidence.studies.day < int(until.timestamp() // 86400))
     counts = np.bincount(cases.truth[cases.has_class], minlength=len(CLASSES))
-    if (counts < ranked_least()).any():
+    if (counts < LEAST).any():
         words = ", ".join(f"{c} {n}" for c, n in zip(CLASSES, counts, strict=True))
-        raise Conflict(f"a local acceptance needs at least {ranked_least()} labelled cases of each class: {words}")
+        raise Conflict(f"a local acceptance needs at least {LEAST} labelled cases of each class: {words}")
     body = frozen_json(cases, name=name, until=until, model=desk.model)
     return desk.book.freeze_baseline(desk.site, "local-acceptance", name, desk.model.card_sha256, body, by, at)
-
-
-def ranked_least() -> int:
-    """The fewest labelled cases of a class that a baseline can have."""
-    from triage.audit.subgroups import LEAST
-
-    return LEAST
-
-
-def from_external(stored: Mapping[str, Any], threshold: float) -> Cases:
-    """The frozen external validation of the shipped weights (`models/weights/baseline.json`) as cases."""
-    rows = stored["cases"]
-    nothing = [None] * len(CLASSES)
-    usable = [r if r["refused"] is None and r["probabilities"] else {**r, "probabilities": nothing} for r in rows]
-    probability = _numbers([list(r["probabilities"]) for r in usable], (len(rows), len(CLASSES)))
-    names = [*CLASSES, "other"]
-    _, patient = np.unique([r["patient"] for r in rows], return_inverse=True)
-    numbers = {f"pixel {k}": _numbers([r["statistics"].get(k) for r in rows], (len(rows),)) for k in STATISTICS}
-    for name in ("gate_score", "lung_area", "activation_outside"):
-        numbers[name] = _numbers([r[name] for r in rows], (len(rows),))
-    width = max((len(r["coordinates"]) for r in rows if r["coordinates"]), default=0)
-    return Cases(
-        probability=probability,
-        truth=np.array([names.index(r["label"]) if r["label"] in names else UNKNOWN for r in rows]),
-        patient=patient,
-        day=np.zeros(len(rows), dtype=np.int64),
-        is_flagged=np.nan_to_num(probability[:, COVID]) >= threshold,
-        numbers=numbers,
-        words={
-            "sex": Words.of([r["sex"] for r in rows]),
-            "view_position": Words.of([r["view"] for r in rows]),
-            "refusal": Words.of([r["refused"] or "" for r in rows]),
-        },
-        coordinates=_numbers([list(r["coordinates"] or [None] * width) for r in rows], (len(rows), width)),
-    )
 
 
 def freeze_external(desk: Desk, stored: Mapping[str, Any], by: str) -> bool:

@@ -56,3 +56,12 @@ def test_a_mix_the_reference_cannot_show_is_not_judged():
     y, _ = make_images(100, (0.05, 0.05, 0.9))
     found = covariate_shift(x, truth, y, (0.05, 0.05, 0.9), draws=9)
     assert math.isnan(found.p) and not found.is_supported and len(found.rows) < 30
+
+
+def test_rounding_never_draws_more_rows_than_asked() -> None:
+    truth = np.repeat([0, 1, 2], 2000)
+    shares = np.array([0.5555, 0.2995, 0.145])
+    for most in range(990, 1011):
+        assert len(in_the_mix(truth, shares / shares.sum(), most, 1)) <= most
+    third = np.full(3, 1 / 3)
+    assert all(len(in_the_mix(truth, third, most, 1)) <= most for most in (500, 1000, 1001))

@@ -10,9 +10,9 @@ import pytest
 from tests.making import NOON, make_assessment, make_facts, make_order, make_study
 from tests.postgres.ward import SITE, Ward
 from triage.domain.errors import UnusableRadiograph
+from triage.domain.finding import PIXEL_STATISTICS
 from triage.domain.frame import Frame
 from triage.postgres import audit_cases
-from triage.postgres.audit_cases import STATISTICS
 
 LONG_AGO = NOON - timedelta(days=4000)
 
@@ -30,7 +30,7 @@ def assessed(ward: Ward, covid: float = 0.9, **facts: object) -> int:
     read = make_facts(study_instance_uid=study.study_instance_uid, **facts)
     sop = ward.rows("SELECT sop_instance_uid FROM instance WHERE study_id = %s", lease.study_id)[0]["sop_instance_uid"]
     ward.book.read_headers(lease, [(sop, read, "")])
-    statistics = {name: i / 10 for i, name in enumerate(STATISTICS)}
+    statistics = {name: i / 10 for i, name in enumerate(PIXEL_STATISTICS)}
     outcome = make_assessment(covid=covid, sop_instance_uid=sop, statistics=statistics, coordinates=(1.5, -2.0))
     assert ward.book.record(lease, outcome)
     return lease.entry_id
@@ -48,7 +48,7 @@ def test_what_a_run_said_is_read_back_as_numbers(ward: Ward) -> None:
     assert found.words["outcome"][row["outcome"]] == "assessed"
     with ward.book.pool.connection() as db:
         details = audit_cases.details(db, [int(row["case_id"])])
-    assert details["statistics"][0] == pytest.approx([i / 10 for i in range(len(STATISTICS))])
+    assert details["statistics"][0] == pytest.approx([i / 10 for i in range(len(PIXEL_STATISTICS))])
     assert details["coordinates"].tolist() == [[1.5, -2.0]]
 
 
@@ -61,7 +61,7 @@ def test_a_refused_run_has_a_row_without_numbers(ward: Ward) -> None:
     assert np.isnan(found.columns["p_covid"][0])
     with ward.book.pool.connection() as db:
         details = audit_cases.details(db, found.columns["case_id"].tolist())
-    assert details["statistics"].shape == (1, len(STATISTICS)) and np.isnan(details["statistics"]).all()
+    assert details["statistics"].shape == (1, len(PIXEL_STATISTICS)) and np.isnan(details["statistics"]).all()
     assert details["coordinates"].shape == (1, 0)
 
 

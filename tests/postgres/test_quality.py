@@ -87,6 +87,9 @@ def test_an_alarm_holds_the_site_in_shadow_until_a_named_person_signs(pool: Pool
         assert [s["decision"] for s in drift_reports.signatures(db, report_id)] == ["stay-in-shadow", "continue"]
         with pytest.raises(Conflict):
             drift_reports.sign(db, "elsewhere", report_id, "Dr. Q", "continue", "not mine")
+    quality.report(desk, END + timedelta(hours=1))
+    with pool.connection() as db:
+        assert drift_reports.open_alarms(db, SITE) == [], "what goes on was decided on: the next night raises nothing"
     study = make_study(accession_number="", patient=make_order().patient)
     ward.sees(study)
     (lease,) = ward.lease()

@@ -92,6 +92,8 @@ def in_the_mix(truth: npt.ArrayLike, shares: npt.ArrayLike, most: int, seed: int
     has = np.bincount(y, minlength=len(q))
     total = min(float(most), float(np.min(has[q > 0] / q[q > 0])))
     counts = np.minimum(np.round(total * q).astype(np.int64), has)
+    while counts.sum() > most:  # rounding may add one or two, and more rows than *most* would be drawn from again
+        counts[counts.argmax()] -= 1
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(np.flatnonzero(y == k), size=n, replace=False) for k, n in enumerate(counts)]
     return np.sort(np.concatenate(drawn))

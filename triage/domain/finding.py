@@ -8,6 +8,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+PIXEL_STATISTICS = ("mean", "sd", "p01", "p50", "p99", "lung_mean", "lung_sd")
+"""What the audit keeps of `Assessment.statistics`, in this order."""
+
 
 class ChestClass(StrEnum):
     """The three classes of Nishio et al.; the order is the network's output order."""

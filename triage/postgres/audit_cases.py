@@ -12,12 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from triage.domain.finding import Assessment, ChestClass
+from triage.domain.finding import PIXEL_STATISTICS, Assessment, ChestClass
 from triage.domain.frame import Frame
 from triage.postgres.connect import Db
-
-STATISTICS = ("mean", "sd", "p01", "p50", "p99", "lung_mean", "lung_sd")
-"""The pixel statistics kept, in the order of the column `statistics`."""
 
 HEADER = 19
 """Bytes of a binary COPY before its rows: signature, flags, length of the extension."""
@@ -67,7 +64,7 @@ def _numbers(assessment: Assessment | None) -> dict[str, Any]:
         "gate_score": assessment.gate_score,
         "lung_area": assessment.lungs.area_fraction,
         "activation_outside": assessment.activation_outside,
-        "statistics": None if statistics is None else [statistics.get(name) for name in STATISTICS],
+        "statistics": None if statistics is None else [statistics.get(name) for name in PIXEL_STATISTICS],
         "coordinates": None if coordinates is None else list(coordinates),
         "sop": assessment.sop_instance_uid,
     }
@@ -158,7 +155,7 @@ def details(db: Db, case_ids: Sequence[int]) -> Frame:
     rows = db.execute(SAMPLE, (list(case_ids),)).fetchall()
     columns = {
         "case_id": np.array([row["id"] for row in rows], dtype=np.int64),
-        "statistics": _stacked(rows, "statistics", len(STATISTICS)),
+        "statistics": _stacked(rows, "statistics", len(PIXEL_STATISTICS)),
         "coordinates": _stacked(rows, "coordinates", None),
     }
     return Frame(columns, {})

@@ -48,13 +48,33 @@ def keep(db: Db, report: KeptReport, *, falls_back: bool, tells: bool) -> tuple[
         db.execute(NOTICE, (report_id,))
     for family, alpha in report.spent.items():
         db.execute(SPEND, (report.site, report.as_of.year, family, alpha, report_id))
-    if report.is_alarm:
+    if report.is_alarm and not _goes_on(db, report):
         db.execute(RAISE, (report.site, report_id, report.cause, falls_back))
     audit_trail.append(
         db, report.site, "audit", "reported-drift", f"report:{report_id}",
         external=report.external_verdict, change=report.change_verdict, cause=report.cause, sha256=sha256,
     )  # fmt: skip
     return report_id, True
+
+
+BEFORE = """
+    SELECT external_verdict, change_verdict, cause FROM drift_report
+     WHERE site = %s AND card_sha256 = %s AND as_of < %s ORDER BY as_of DESC, id DESC LIMIT 1
+"""
+LOSSES = frozenset({"concept", "covariate-with-performance-loss"})
+
+
+def _goes_on(db: Db, report: KeptReport) -> bool:
+    """Whether all that alarms was there in the report before: it was raised then, and a person may have decided."""
+    row = db.execute(BEFORE, (report.site, report.card_sha256, report.as_of)).fetchone()
+    now = _alarming(report.external_verdict, report.change_verdict, report.cause)
+    return row is not None and now <= _alarming(**row)
+
+
+def _alarming(external_verdict: str, change_verdict: str, cause: str) -> frozenset[str]:
+    verdicts = {"A": external_verdict, "B": change_verdict}
+    found = {name for name, state in verdicts.items() if state == "ALARM"}
+    return frozenset(found | ({"cause"} if cause in LOSSES else set()))
 
 
 LISTED = """
