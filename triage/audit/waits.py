@@ -136,7 +136,7 @@ def restricted(wait: npt.ArrayLike, followed: npt.ArrayLike, horizon: float) -> 
     Args:
         wait, followed: (n,) as `summary`.
     Returns:
-        All NaN where nobody was followed to the horizon and some wait is still open at the end.
+        All NaN where the last that was seen of anyone, before the horizon, is a study still unread.
     """
     waited, age = np.asarray(wait, dtype=np.float64), np.asarray(followed, dtype=np.float64)
     is_open = np.isnan(waited)
